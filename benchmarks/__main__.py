@@ -1,0 +1,72 @@
+"""The command line: `python -m benchmarks [ROW ...] [--peers numpy,jax,torch,autograd] [--python PATH] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.machine import describe
+from benchmarks.measurement import measure_row
+from benchmarks.report import format_head, format_table, report_row
+from benchmarks.row import library_of
+from benchmarks.rows import load_row, row_names
+
+PEERS = ("numpy", "jax", "torch", "autograd")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line; an unknown row or peer ends the program with a message."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compares funcgrad with its peers.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to run (all: {', '.join(row_names())})")
+    parser.add_argument("--peers", default=",".join(PEERS), help="libraries to compare with (%(default)s)")
+    parser.add_argument("--without-funcgrad", action="store_true", help="measure the peers alone")
+    parser.add_argument("--python", default=sys.executable, metavar="PATH", help="the interpreter that runs the peers")
+    parser.add_argument("--rounds", type=int, default=11, help="interleaved rounds (%(default)s)")
+    parser.add_argument("--round-seconds", type=float, default=0.03, help="length of a round (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to this file")
+    arguments = parser.parse_intermixed_args()
+    arguments.peers = [peer for peer in arguments.peers.split(",") if peer]
+    if unknown := [row for row in arguments.rows if row not in row_names()]:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(row_names())}")
+    if unknown := [peer for peer in arguments.peers if peer not in PEERS]:
+        parser.error(f"no peer is called {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    if shutil.which(arguments.python) is None:
+        parser.error(f"{arguments.python} is not a program")
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return arguments
+
+
+def main() -> int:
+    """Measures, prints the table and returns the exit status: 1 if a library failed or computed something wrong."""
+    arguments = parse_arguments()
+    interpreters = dict.fromkeys(arguments.peers, arguments.python)
+    described = {"peers": arguments.python}
+    if not arguments.without_funcgrad:
+        # funcgrad goes first in every row.
+        interpreters = {"funcgrad": sys.executable, **interpreters}
+        described = {"funcgrad": sys.executable, **described}
+    machine = describe(described)
+    rows = []
+    for name in arguments.rows or row_names():
+        row = load_row(name)
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        takes_part = {
+            label: interpreters[library_of(label)] for label in row.labels if library_of(label) in interpreters
+        }
+        rows.append(report_row(row, measure_row(row, takes_part, arguments.rounds, arguments.round_seconds)))
+    print(format_head(machine, arguments.rounds, arguments.round_seconds))
+    print()
+    print(format_table(rows))
+    if arguments.json is not None:
+        measured = {"machine": machine, "round_seconds": arguments.round_seconds, "rows": rows}
+        arguments.json.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    statuses = {entry["status"] for row in rows for entry in row["entries"]}
+    return int(not statuses <= {"measured", "not installed"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

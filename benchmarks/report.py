@@ -1,0 +1,109 @@
+"""Turns outcomes into the printed table and into JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.measurement import Outcome
+from benchmarks.row import UNITS, Row, library_of
+
+HEADINGS = ("", "first call", "steady", "ratio", "required", "")
+
+
+def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """All that is known of a row, in seconds, as plain data.
+
+    The ratio of a peer is its steady time divided by funcgrad's: above 1, funcgrad is faster. It and `met` are None where
+    one of the two was not measured, `met` also where nothing is required.
+    """
+    ours = outcomes["funcgrad"].steady if "funcgrad" in outcomes else None
+    entries = []
+    for label, outcome in outcomes.items():
+        steady, required = outcome.steady, row.required.get(label)
+        ratio = steady / ours if library_of(label) != "funcgrad" and steady and ours else None
+        entries.append(
+            {
+                "label": label,
+                "status": outcome.status,
+                "detail": outcome.detail,
+                "first": outcome.first,
+                "steady": steady,
+                "rounds": outcome.rounds,
+                "ratio": ratio,
+                "required": required,
+                "met": ratio >= required if ratio is not None and required is not None else None,
+            }
+        )
+    return {"name": row.name, "title": row.title, "unit": row.unit, "entries": entries}
+
+
+def three_digits(value: float) -> str:
+    """At least three significant digits, never an exponent: 0.0912, 1.05, 34.2, 1,090."""
+    for limit, decimals in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if abs(value) < limit:
+            return f"{value:.{decimals}f}"
+    return f"{value:,.0f}"
+
+
+def in_unit(seconds: float, unit: str) -> str:
+    """The time with its unit."""
+    return f"{three_digits(seconds / UNITS[unit])} {unit}"
+
+
+def fitting_unit(seconds: float) -> str:
+    """The largest unit in which the time is at least 1."""
+    return max((unit for unit, size in UNITS.items() if size <= seconds), key=UNITS.__getitem__, default="ns")
+
+
+def entry_cells(entry: dict[str, Any], unit: str) -> list[str]:
+    """The cells of one line of the table."""
+
+    # A first call often takes a thousand times as long as the others, so it gets a unit of its own.
+    first = "" if entry["first"] is None else in_unit(entry["first"], fitting_unit(entry["first"]))
+    steady = in_unit(entry["steady"], unit) if entry["status"] == "measured" else entry["status"]
+    ratio = "" if entry["ratio"] is None else three_digits(entry["ratio"])
+    required = "" if entry["required"] is None else three_digits(entry["required"])
+    verdict = {None: "", True: "met", False: "MISSED"}[entry["met"]]
+    return [f"  {entry['label']}", first, steady, ratio, required, verdict]
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """The table: for every row its title and a line per library, then what there is to say about failures."""
+    groups = [(row, [entry_cells(entry, row["unit"]) for entry in row["entries"]]) for row in rows]
+    lines = [list(HEADINGS), *(cells for _, group in groups for cells in group)]
+    widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADINGS))]
+
+    def align(cells: list[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    text = [align(list(HEADINGS))]
+    for row, group in groups:
+        text += ["", f"{row['name']}: {row['title']}", *map(align, group)]
+    failures = [
+        f"{row['name']}, {entry['label']}: {entry['status']}: {entry['detail']}"
+        for row in rows
+        for entry in row["entries"]
+        if entry["detail"]
+    ]
+    return "\n".join(text + ([""] + failures if failures else []))
+
+
+def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> str:
+    """What the figures were measured on and how."""
+    lines = [
+        f"CPU        {machine['cpu']}, {machine['vectors']}, {machine['threads']} threads",
+        f"source     {machine['revision']}",
+    ]
+    for name, interpreter in machine["interpreters"].items():
+        packages = ", ".join(f"{package} {version}" for package, version in interpreter["packages"].items())
+        lines.append(f"{name:10} Python {interpreter['python']}, {packages or 'no compared package'}")
+        lines.append(f"{'':10} BLAS: {interpreter['blas']}")
+    lines.append(
+        f"steady     median of {rounds} interleaved rounds, each of about {round_seconds * 1e3:g} ms or one call or process"
+    )
+    lines.append("ratio      steady time of the peer / steady time of funcgrad: above 1, funcgrad is faster")
+    return "\n".join(lines)
