@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [ROW ...] [--peers numpy,jax,torch,autograd] [--python PATH] [--json FILE]`."""
+"""The command line: `python -m benchmarks [ROW ...] [--peers NAMES] [--python PATH] [--json FILE]`."""
 
 from __future__ import annotations
 

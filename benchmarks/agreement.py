@@ -22,7 +22,7 @@ def leaves_by_path(tree: Any, path: str = "result") -> dict[str, numpy.ndarray]:
 
 
 def disagreement(row: CallRow, result: Any, expected: Any) -> str | None:
-    """Says in one line where a result differs from the expected one in structure, shape, dtype or values, if it does."""
+    """Says in one line where a result differs from the reference in structure, shape, dtype or values, if it does."""
     results, expectations = leaves_by_path(result), leaves_by_path(expected)
     if list(results) != list(expectations):
         return f"the result consists of {', '.join(results)}; expected {', '.join(expectations)}"

@@ -1,4 +1,4 @@
-"""Measures a row: the libraries take turns, round after round, so that all of them see the same state of the machine."""
+"""Measures a row: the libraries take turns, round after round, so that all see the same state of the machine."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ REMOVED_VARIABLES = (
     # Set on some machines, they bind OpenBLAS to kernels that are not this CPU's fastest.
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
-    # Where it is set, libraries installed with their bytecode would be compared with one that is compiled at each import.
+    # Where it is set, libraries installed with their bytecode would be compared with one compiled at each import.
     "PYTHONDONTWRITEBYTECODE",
     # A first call is to compile.
     "JAX_COMPILATION_CACHE_DIR",

@@ -13,8 +13,8 @@ HEADINGS = ("", "first call", "steady", "ratio", "required", "")
 def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """All that is known of a row, in seconds, as plain data.
 
-    The ratio of a peer is its steady time divided by funcgrad's: above 1, funcgrad is faster. It and `met` are None where
-    one of the two was not measured, `met` also where nothing is required.
+    The ratio of a peer is its steady time divided by funcgrad's: above 1, funcgrad is faster. It and `met` are None
+    where one of the two was not measured, `met` also where nothing is required.
     """
     ours = outcomes["funcgrad"].steady if "funcgrad" in outcomes else None
     entries = []
@@ -103,7 +103,7 @@ def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> s
         lines.append(f"{name:10} Python {interpreter['python']}, {packages or 'no compared package'}")
         lines.append(f"{'':10} BLAS: {interpreter['blas']}")
     lines.append(
-        f"steady     median of {rounds} interleaved rounds, each of about {round_seconds * 1e3:g} ms or one call or process"
+        f"steady     median of {rounds} interleaved rounds, each of {round_seconds * 1e3:g} ms (or one call or process)"
     )
     lines.append("ratio      steady time of the peer / steady time of funcgrad: above 1, funcgrad is faster")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a row of the comparison is. This file is imported by every interpreter that takes part, so it imports nothing."""
+"""What a row of the comparison is. Every interpreter that takes part imports this file, so it needs no package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Data = Mapping[str, "numpy.ndarray"]
 """The operands of a computation, by name, as NumPy arrays: the same for every library."""
 
 Source = Callable[[Any], Callable[[], Any]]
-"""Takes the row's data, sets up whatever need not be timed, and returns the function without arguments that is timed."""
+"""Takes the row's data, sets up whatever need not be timed, and returns the function without arguments to be timed."""
 
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 """Units in which a row may be shown, in seconds. Everything is measured and stored in seconds."""

@@ -1,8 +1,8 @@
 """The process in which one library computes one row: `python -m benchmarks.worker ROW LABEL ROUND_SECONDS`.
 
 It writes one line of JSON on standard output when the computation is set up, called for the first time, warm and
-checked (`{"status": "ready", "first": seconds}`, or another status and a `detail`). Then, for every line that it reads, it
-times one round and answers with the seconds that a call took. It ends when its input does.
+checked (`{"status": "ready", "first": seconds}`, or another status and a `detail`). Then, for every line that it
+reads, it times one round and answers with the seconds that a call took. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def warm_up(call: Callable[[], Any], round_seconds: float) -> int:
 def cost_of_empty_call() -> float:
     """What `seconds_per_call` shows for a function that does nothing.
 
-    It is subtracted from every measurement: beside an addition of 0.1 µs, the harness' own 0.03 µs would blur the ratio.
+    It is subtracted from every measurement: beside a sum of 0.1 µs, the 0.03 µs of the harness would blur the ratio.
     """
     return min(seconds_per_call(lambda: None, 10_000) for _ in range(5))
 

@@ -1,4 +1,4 @@
-"""What every script, test and command line tool pays before its first line: a fresh process that imports the library."""
+"""What every script and every test run pays before its first line: a fresh process that imports the library."""
 
 from __future__ import annotations
 
