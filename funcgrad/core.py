@@ -1,0 +1,302 @@
+"""The heart of funcgrad: primitives, interpreters, and `bind`, where the two meet.
+
+A *primitive* is something that can be computed, such as `add` or `dot`. Every array operation is, in the end, a call
+of `bind(primitive, *operands, **params)`.
+
+An *interpreter* gives meaning to primitives while a function runs. The ground interpreter, `Evaluate`, computes
+with buffers. A transform installs another one, runs the user's function, and sees every primitive that the function
+binds: to differentiate it, to batch it, or to write it down. Interpreters nest. While an interpreter treats one
+primitive, its `parent`, the interpreter outside of it, is the current one, so whatever it computes is in turn
+interpreted by the transforms outside. That is all there is to the composition of transforms:
+
+    vmap(grad(f))(x)     Evaluate  <-  Batch  <-  Forward  <-  f's operations enter here
+
+A *tracer* is an array whose value an interpreter manages. A tracer belongs to exactly one interpreter. To every other
+interpreter it is a constant, and that is what keeps the tangents of nested derivatives apart.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+import numpy
+
+from funcgrad.array import AbstractArray, Array, ConcreteArray, WeakArray, aval_of, wrap
+from funcgrad.errors import (
+    DeviceError,
+    FuncgradError,
+    LeakedTracerError,
+    MissingRuleError,
+    TracedValueError,
+    user_line,
+)
+
+
+class Primitive:
+    """Something that can be computed, with all of its rules.
+
+    Operands are arrays or tracers; `params` are static Python values. A primitive with `multiple_results` takes and
+    gives lists of results where others have a single one. Calling a primitive binds it: `add(x, y)`.
+
+    Rules:
+        abstract(*operands, **params): the `AbstractArray` of the result. `operands` have `shape`, `dtype` and
+            `weak_type`. The only place where shapes and dtypes are checked.
+        evaluate(*buffers, **params): the buffer of the result, computed with the buffers' own module.
+        jvp(primals, tangents, **params): the result and its tangent. A tangent None is zero; at least one is not.
+        transpose(cotangent, *operands, **params): for a primitive that is linear in some operands: the cotangent of
+            each operand. The linear operands arrive as `program.Variable`s, the others as arrays; for these, and for
+            zeros, the rule returns None.
+        batch(size, operands, axes, **params): the result with an extra axis, and where that is. `axes` says at which
+            axis each operand has its extra axis of length `size`, None for none; at least one is not None.
+        linearize(primals, tangents, **params): takes the place of `jvp` when reverse mode records the linear part.
+        stage(interpreter, operands, params): takes the place of `abstract` when a Program is written down; for
+            primitives that carry Python functions.
+        collect(size, *operands, **params): for collectives: the result over the named axis, which is the first one of
+            every operand, and where the result still has it.
+
+    A primitive that `carries_functions` (Programs or Python functions) is told, in its batch rule, the `axis_name` as
+    well, to which collectives inside those functions may refer.
+    """
+
+    __slots__ = (
+        "abstract",
+        "batch",
+        "carries_functions",
+        "collect",
+        "evaluate",
+        "jvp",
+        "keeps_weak_type",
+        "linearize",
+        "multiple_results",
+        "name",
+        "stage",
+        "transpose",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        abstract: Callable[..., Any] | None = None,
+        evaluate: Callable[..., Any] | None = None,
+        jvp: Callable[..., Any] | None = None,
+        transpose: Callable[..., Any] | None = None,
+        batch: Callable[..., Any] | None = None,
+        linearize: Callable[..., Any] | None = None,
+        stage: Callable[..., Any] | None = None,
+        collect: Callable[..., Any] | None = None,
+        multiple_results: bool = False,
+        keeps_weak_type: bool = False,
+        carries_functions: bool = False,
+    ):
+        self.name = name
+        self.abstract, self.evaluate, self.jvp, self.transpose = abstract, evaluate, jvp, transpose
+        self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
+        self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type
+        self.carries_functions = carries_functions
+
+    def rule(self, kind: str, transform: str) -> Callable[..., Any]:
+        """The rule of this kind. Raises MissingRuleError, naming the transform that needs it, where there is none."""
+        found = getattr(self, kind)
+        if found is None:
+            raise MissingRuleError(
+                f"the primitive '{self.name}' has no {kind} rule, which {transform} needs; "
+                "add one, or keep this operation out of the transformed function."
+            )
+        return found
+
+    def __call__(self, *operands: Array, **params: Any) -> Any:
+        interpreter = _current()
+        if interpreter is ground:
+            return ground.interpret(self, operands, params)
+        _set_current(interpreter.parent)
+        try:
+            return interpreter.interpret(self, operands, params)
+        finally:
+            _set_current(interpreter)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def bind(primitive: Primitive, *operands: Array, **params: Any) -> Any:
+    """Apply a primitive under the current interpreter; the same as calling it."""
+    return primitive(*operands, **params)
+
+
+class Interpreter:
+    """Gives meaning to primitives while a function runs. Subclass it to write a transform or a tool of your own.
+
+    `with interpreter:` makes it the current one. Each primitive that is bound then arrives in `interpret`, which runs
+    with `parent` as the current interpreter: whatever it binds in turn goes outward.
+
+    Example, an interpreter that prints what a function does:
+        >>> import funcgrad as fg
+        >>> class Log(fg.Interpreter):
+        ...     def interpret(self, primitive, operands, params):
+        ...         print(primitive.name)
+        ...         return primitive(*operands, **params)
+        >>> with Log():
+        ...     y = fg.numpy.tanh(fg.array(1.0) * 2)
+        mul
+        tanh
+    """
+
+    parent: Interpreter
+    active: bool = False
+
+    def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        """The result of the primitive; a list of results where the primitive has several."""
+        raise NotImplementedError
+
+    def __enter__(self):
+        self.parent, self.active = _current(), True
+        _set_current(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _set_current(self.parent)
+        self.active = False
+
+
+class Evaluate(Interpreter):
+    """The ground: computes with buffers. Knows no shapes or dtypes to check until NumPy refuses something."""
+
+    active = True
+
+    def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        try:
+            result = primitive.evaluate(*[x._data for x in operands], **params)
+        except Exception as error:
+            result = _evaluate_after(error, primitive, operands, params)
+        if primitive.multiple_results:
+            return [wrap(x) for x in result]
+        if type(result) is not numpy.ndarray:
+            if primitive.keeps_weak_type and operands and all(type(x) is WeakArray for x in operands):
+                return wrap(result, weak=True)
+            return wrap(result)
+        return ConcreteArray(result)
+
+
+def _evaluate_after(error: Exception, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+    """What to do when a buffer computation failed: say why in the user's words, or carry on where NumPy only warned.
+
+    Nothing is checked before a computation, which keeps small arrays fast; a failure is explained afterwards.
+    """
+    if isinstance(error, FuncgradError):
+        raise error
+    if isinstance(error, (RuntimeWarning, FloatingPointError)):
+        # NaN and infinity are values here; somebody told NumPy to treat them as errors.
+        with numpy.errstate(all="ignore"):
+            return primitive.evaluate(*[x._data for x in operands], **params)
+    primitive.rule("evaluate", "running it")
+    if len({x.device for x in operands}) > 1:
+        raise DeviceError(
+            f"{primitive.name} got arrays on different devices; move them to one with fg.device_put(x, device)."
+        ) from None
+    if primitive.abstract is not None:
+        primitive.abstract(*operands, **params)
+    raise error
+
+
+# NaN and infinity are values; NumPy's warnings about them would name lines of this package.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"funcgrad\.")
+
+ground = Evaluate()
+_context: ContextVar[Interpreter] = ContextVar("funcgrad_interpreter", default=ground)
+_current, _set_current = _context.get, _context.set
+
+
+def current_interpreter() -> Interpreter:
+    """The interpreter that the next operation of this thread or task goes to."""
+    return _current()
+
+
+class within:
+    """Run a block with `interpreter` as the current one, without opening it: for rules that work on two levels."""
+
+    __slots__ = ("interpreter", "outer")
+
+    def __init__(self, interpreter: Interpreter):
+        self.interpreter = interpreter
+
+    def __enter__(self) -> Interpreter:
+        self.outer = _current()
+        _set_current(self.interpreter)
+        return self.interpreter
+
+    def __exit__(self, *exception: object) -> None:
+        _set_current(self.outer)
+
+
+class Tracer(Array):
+    """An array whose value is managed by an interpreter while it runs a function."""
+
+    __slots__ = ("interpreter",)
+    interpreter: Interpreter
+
+    @property
+    def aval(self) -> AbstractArray:
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> numpy.dtype:
+        return self.aval.dtype
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name == "_data":  # the ground asked for a buffer: the tracer got out of the function it belongs to
+            raise self.leaked()
+        raise AttributeError(f"'Array' object has no attribute {name!r}")
+
+    def leaked(self) -> LeakedTracerError:
+        transform = type(self.interpreter).__name__
+        return LeakedTracerError(
+            f"a traced value ({self.aval!r}, made by the interpreter {transform}) was used outside of the transformed "
+            "function that it belongs to; return it from that function instead of storing it in a variable outside."
+        )
+
+    def concrete(self, purpose: str) -> ConcreteArray:
+        raise TracedValueError(f"{purpose} needs a value, and {self!r} has none while it is traced.")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        # Even where a value is known, handing it to NumPy would silently cut it off from its derivative.
+        raise TracedValueError(
+            f"{self!r} cannot become a NumPy array inside a transformed function; use the function of fg.numpy, "
+            "which every transform understands, or fg.stop_gradient(x) where only the value is needed."
+        )
+
+    def __repr__(self) -> str:
+        return f"Tracer<{self.aval!r} in {type(self.interpreter).__name__}>"
+
+
+def check_not_traced(values: Sequence[Any]) -> None:
+    """Raise if one of `values` is a tracer whose transform has ended."""
+    for value in values:
+        if isinstance(value, Tracer) and not value.interpreter.active:
+            raise value.leaked()
+
+
+__all__ = [
+    "Evaluate",
+    "Interpreter",
+    "Primitive",
+    "Tracer",
+    "aval_of",
+    "bind",
+    "check_not_traced",
+    "current_interpreter",
+    "ground",
+    "user_line",
+    "within",
+]

@@ -1,0 +1,203 @@
+"""Promotion, and the arithmetic operators of `Array`.
+
+Primitives want operands of one dtype. `promote` brings them there: Python scalars take the dtype of the other operand,
+arrays of different dtypes meet in the dtype of `dtypes.promote`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from funcgrad import dtypes
+from funcgrad.array import Array, ConcreteArray, as_array, constant
+from funcgrad.core import Primitive, current_interpreter, ground
+from funcgrad.errors import ArgumentTypeError
+from funcgrad.primitives import elementwise as e
+
+
+def cast(x: Array, dtype: numpy.dtype) -> Array:
+    """`x` with another dtype; `x` itself where it has it already (a weak one becomes strong)."""
+    if x.dtype is dtype and not x.weak_type:
+        return x
+    return e.convert(x, dtype=dtype)
+
+
+def promote(*values: Any) -> list[Array]:
+    """The operands as arrays of one dtype: what a binary operation does before it happens.
+
+    If all are weak, so are the results: an operation on Python scalars only gives something that is still weak.
+    """
+    arrays = [as_array(value) for value in values]
+    dtype = arrays[0].dtype
+    if all(x.dtype is dtype for x in arrays):
+        return arrays
+    dtype = dtypes.result_type(*arrays)
+    if all(x.weak_type for x in arrays):
+        return [x if x.dtype is dtype else e.convert_weak(x, dtype=dtype) for x in arrays]
+    return [cast(x, dtype) for x in arrays]
+
+
+def promote_inexact(*values: Any) -> list[Array]:
+    """Like `promote`, and integers become floats: for functions such as `sin`, `log` and true division."""
+    arrays = promote(*values)
+    dtype = arrays[0].dtype
+    if dtypes.is_differentiable(dtype):
+        return arrays
+    if all(x.weak_type for x in arrays):
+        return [e.convert_weak(x, dtype=dtypes.float32) for x in arrays]
+    return [cast(x, dtypes.float32) for x in arrays]
+
+
+# What an operator does once its operands have one dtype. The few functions below give Python's meaning, in which
+# floor division and remainder follow the sign of the divisor, to primitives that round towards zero.
+
+
+def true_divide(x: Any, y: Any) -> Array:
+    return e.div(*promote_inexact(x, y))
+
+
+def floor_divide(x: Any, y: Any) -> Array:
+    x, y = promote(x, y)
+    if dtypes.is_bool(x.dtype):
+        x, y = cast(x, dtypes.int32), cast(y, dtypes.int32)
+    if dtypes.is_integer(x.dtype):
+        quotient = e.div(x, y)
+        rounded_up = e.and_(e.ne(e.sign(x), e.sign(y)), e.ne(e.rem(x, y), e.zeros_like(e.rem(x, y))))
+        return e.select(rounded_up, quotient - 1, quotient)
+    # Not floor(x / y): the quotient may round up to the next whole number. Source: CPython's float_divmod.
+    remainder = mod(x, y)
+    return e.round_(e.div(x - remainder, y))
+
+
+def mod(x: Any, y: Any) -> Array:
+    x, y = promote(x, y)
+    if dtypes.is_bool(x.dtype):
+        x, y = cast(x, dtypes.int32), cast(y, dtypes.int32)
+    remainder = e.rem(x, y)
+    wrong_sign = e.and_(e.ne(remainder, e.zeros_like(remainder)), e.ne(remainder < 0, y < 0))
+    return e.select(wrong_sign, remainder + y, remainder)
+
+
+def power(x: Any, y: Any) -> Array:
+    if type(y) is int and not isinstance(x, (bool, int)):
+        x = as_array(x)
+        if y >= 0 or not dtypes.is_integer(x.dtype):
+            return e.integer_pow(cast(x, dtypes.int32) if dtypes.is_bool(x.dtype) else x, exponent=y)
+    x, y = promote(x, y)
+    return e.pow_(x, y)
+
+
+def _shift_right(x: Any, y: Any) -> Array:
+    x, y = promote(x, y)
+    signed = dtypes.is_integer(x.dtype) and x.dtype.kind == "i"
+    return e.shift_right_arithmetic(x, y) if signed else e.shift_right_logical(x, y)
+
+
+def _via(primitive: Primitive) -> Callable[[Any, Any], Array]:
+    return lambda x, y: primitive(*promote(x, y))
+
+
+def _arithmetic(primitive: Primitive, on_bool: Primitive) -> Callable[[Any, Any], Array]:
+    """Arithmetic on bools is logic, as in NumPy: + is or, * is and."""
+
+    def apply(x: Any, y: Any) -> Array:
+        x, y = promote(x, y)
+        return (on_bool if dtypes.is_bool(x.dtype) else primitive)(x, y)
+
+    return apply
+
+
+def is_operand(value: Any) -> bool:
+    """Whether an operator should try its hand at `value`; for anything else Python asks the other operand."""
+    return isinstance(value, (Array, bool, int, float, complex, numpy.ndarray, numpy.generic)) or hasattr(
+        value, "__array__"
+    )
+
+
+def binary_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Any]:
+    """The method of an operator: `apply`, unless the other side is nothing we know."""
+    return lambda x, y: apply(x, y) if is_operand(y) else NotImplemented
+
+
+def reflected_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Any]:
+    return lambda x, y: apply(y, x) if is_operand(y) else NotImplemented
+
+
+def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kinds: str) -> Callable[[Any, Any], Any]:
+    """Like `binary_operator`, with a shortcut for what eager code does most: arrays of one dtype, under no transform.
+
+    `kinds` are NumPy's letters for the dtypes on which NumPy's own function means the same as ours; it then checks
+    the shapes as it computes, and whatever it refuses or leaves as a scalar goes the usual way.
+    """
+    compute = primitive.evaluate
+
+    def method(x: Array, y: Any) -> Any:
+        if type(x) is ConcreteArray and current_interpreter() is ground:
+            a = x._data
+            if a.dtype.kind in kinds:
+                other = type(y)
+                if other is ConcreteArray:
+                    b = y._data
+                elif other is float and a.dtype.kind == "f" or other is int:
+                    b = constant(y, a.dtype)._data
+                else:
+                    return apply(x, y) if is_operand(y) else NotImplemented
+                if b.dtype is a.dtype:
+                    try:
+                        result = compute(a, b)  # type: ignore[misc]
+                    except Exception:
+                        return apply(x, y)  # which says what is wrong
+                    if type(result) is numpy.ndarray:
+                        return ConcreteArray(result)
+        return apply(x, y) if is_operand(y) else NotImplemented
+
+    return method
+
+
+def attach_operators() -> None:
+    """Give `Array` its operators."""
+    for name, apply, primitive, kinds in [
+        ("add", _arithmetic(e.add, e.or_), e.add, "fiuc"),
+        ("sub", _via(e.sub), e.sub, "fiuc"),
+        ("mul", _arithmetic(e.mul, e.and_), e.mul, "fiuc"),
+        ("truediv", true_divide, e.div, "fc"),
+    ]:
+        _attach(f"__{name}__", quick_operator(apply, primitive, kinds))
+        _attach(f"__r{name}__", reflected_operator(apply))
+    for name, primitive in [("eq", e.eq), ("ne", e.ne), ("lt", e.lt), ("le", e.le), ("gt", e.gt), ("ge", e.ge)]:
+        _attach(f"__{name}__", quick_operator(_via(primitive), primitive, "fiu"))
+    for name, apply in [
+        ("floordiv", floor_divide),
+        ("mod", mod),
+        ("divmod", lambda x, y: (floor_divide(x, y), mod(x, y))),
+        ("pow", power),
+        ("and", _via(e.and_)),
+        ("or", _via(e.or_)),
+        ("xor", _via(e.xor)),
+        ("lshift", _via(e.shift_left)),
+        ("rshift", _shift_right),
+    ]:
+        _attach(f"__{name}__", binary_operator(apply))
+        _attach(f"__r{name}__", reflected_operator(apply))
+    _attach("__neg__", lambda x: e.neg(x))
+    _attach("__pos__", lambda x: x)
+    _attach("__abs__", absolute)
+    _attach("__invert__", lambda x: e.not_(x))
+
+
+def absolute(value: Any) -> Array:
+    x = as_array(value)
+    unchanged = dtypes.is_bool(x.dtype) or x.dtype.kind == "u"
+    return x if unchanged else e.abs_(x)
+
+
+def _attach(name: str, method: Callable[..., Any]) -> None:
+    method.__name__ = name
+    method.__qualname__ = f"Array.{name}"
+    setattr(Array, name, method)
+
+
+attach_operators()

@@ -1,0 +1,331 @@
+"""Programs: functions written down as data.
+
+A `Program` is a list of equations in the order in which they run. Every equation applies one primitive to variables
+and constants and names the results. `Stage` is the interpreter that writes programs: it runs a Python function on
+variables instead of values and notes each primitive that the function binds. A Program can be printed, checked, run
+again under any interpreter (and so differentiated or batched), and compiled.
+
+    f(x: float32[3], w: float32[3,2]) =
+      a: float32[2] = dot_general(x, w, dimension_numbers=...)   # model.py:12
+      b: float32[2] = tanh(a)                                    # model.py:12
+      return b
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.array import AbstractArray, Array, aval_of
+from funcgrad.core import Interpreter, Primitive, Tracer
+from funcgrad.errors import ProgramError, SourceLine, TracedValueError, user_line
+
+
+class Variable:
+    """A name for a value in a Program. Two variables are the same only if they are one object."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: AbstractArray):
+        self.aval = aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    def __repr__(self) -> str:
+        return f"Variable({self.aval!r})"
+
+
+class Equation:
+    """`results = primitive(*operands, **params)`, and the user's line that asked for it."""
+
+    __slots__ = ("operands", "params", "primitive", "results", "source")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        operands: Sequence[Any],
+        params: dict[str, Any],
+        results: Sequence[Variable],
+        source: SourceLine | None = None,
+    ):
+        self.primitive, self.operands, self.params, self.results = primitive, operands, params, results
+        self.source = source
+
+    def __repr__(self) -> str:
+        return _Printer().equation(self)
+
+
+class Program:
+    """A function as data: `inputs`, `equations`, `outputs`. Immutable.
+
+    Operands and outputs are variables, or arrays for constants. Calling a Program runs it under the current
+    interpreter, on a flat list of arrays.
+    """
+
+    __slots__ = ("_derived", "equations", "inputs", "name", "outputs")
+
+    def __init__(
+        self,
+        inputs: Sequence[Variable],
+        equations: Sequence[Equation],
+        outputs: Sequence[Any],
+        name: str = "f",
+    ):
+        self.inputs, self.equations, self.outputs = tuple(inputs), tuple(equations), tuple(outputs)
+        self.name = name
+        self._derived: dict[Any, Any] = {}
+
+    @property
+    def in_avals(self) -> tuple[AbstractArray, ...]:
+        return tuple(x.aval for x in self.inputs)
+
+    @property
+    def out_avals(self) -> tuple[AbstractArray, ...]:
+        return tuple(x.aval for x in self.outputs)
+
+    def __call__(self, *arguments: Array) -> list[Array]:
+        """Run the equations one after the other: the reference for what a Program means."""
+        values: dict[Any, Any] = dict(zip(self.inputs, arguments, strict=True))
+        for equation in self.equations:
+            operands = [values[x] if type(x) is Variable else x for x in equation.operands]
+            result = equation.primitive(*operands, **equation.params)
+            results = result if equation.primitive.multiple_results else (result,)
+            values.update(zip(equation.results, results, strict=True))
+        return [values[x] if type(x) is Variable else x for x in self.outputs]
+
+    def derived(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Something computed from this Program, such as its derivative: made once, kept as long as the Program."""
+        found = self._derived.get(key)
+        if found is None:
+            found = self._derived[key] = make()
+        return found
+
+    def check(self) -> None:
+        """Verify that every variable is defined before it is used and that every result has the stated shape and dtype.
+
+        Raises:
+            ProgramError: naming the first equation that is not well typed.
+        """
+        defined = set(self.inputs)
+        for equation in self.equations:
+            for x in equation.operands:
+                if type(x) is Variable and x not in defined:
+                    raise ProgramError(f"in '{equation}' a variable is used before it is defined.", equation.source)
+            if equation.primitive.abstract is not None:
+                expected = equation.primitive.abstract(*equation.operands, **equation.params)
+                expected = expected if equation.primitive.multiple_results else [expected]
+                stated = [x.aval for x in equation.results]
+                if stated != list(expected):
+                    raise ProgramError(f"'{equation}' states {stated} but computes {expected}.", equation.source)
+            for x in equation.results:
+                if x in defined:
+                    raise ProgramError(f"in '{equation}' a variable is defined twice.", equation.source)
+                defined.add(x)
+        for x in self.outputs:
+            if type(x) is Variable and x not in defined:
+                raise ProgramError(f"program '{self.name}' returns a variable that is never defined.")
+
+    def close_over(self) -> tuple[Program, list[Tracer]]:
+        """Make the tracers of other interpreters that occur in the equations into further inputs, put first.
+
+        Returns the closed Program and those tracers, which are the arguments for the new inputs.
+        """
+        variables: dict[int, tuple[Tracer, Variable]] = {}
+
+        def close(x: Any) -> Any:
+            if not isinstance(x, Tracer):
+                return x
+            if id(x) not in variables:
+                variables[id(x)] = (x, Variable(x.aval))
+            return variables[id(x)][1]
+
+        equations = [
+            Equation(e.primitive, [close(x) for x in e.operands], e.params, e.results, e.source) for e in self.equations
+        ]
+        outputs = [close(x) for x in self.outputs]
+        captured = list(variables.values())
+        inputs = [*(variable for _, variable in captured), *self.inputs]
+        return Program(inputs, equations, outputs, self.name), [tracer for tracer, _ in captured]
+
+    def __str__(self) -> str:
+        return self.pretty()
+
+    def pretty(self, colors: bool = False) -> str:
+        """The Program as text: one equation a line, with the user's source lines; `colors` uses terminal colours."""
+        return _Printer(colors).program(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.pretty())}</pre>"
+
+
+class StageTracer(Tracer):
+    """Stands for a variable of the Program that a `Stage` is writing."""
+
+    __slots__ = ("variable",)
+
+    def __init__(self, interpreter: Stage, variable: Variable):
+        self.interpreter, self.variable = interpreter, variable
+
+    @property
+    def aval(self) -> AbstractArray:
+        return self.variable.aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.aval.shape
+
+    @property
+    def dtype(self):
+        return self.variable.aval.dtype
+
+    def concrete(self, purpose: str):
+        if purpose == "bool()":
+            remedy = "use fg.numpy.where(condition, a, b), or make the argument static (static_argnums) if it is a setting"
+            what = "a Python `if`, `while`, `and`, `or`, `not` or bool() depends on"
+        else:
+            remedy = "keep it an array, compute it before the jitted function, or pass it as a static argument"
+            what = f"{purpose} needs the value of"
+        raise TracedValueError(f"{what} a traced value ({self.aval!r}), which is not known while jit traces; {remedy}.")
+
+
+class Stage(Interpreter):
+    """Writes a Program: gives every primitive a variable for its result instead of a value."""
+
+    def __init__(self):
+        self.equations: list[Equation] = []
+
+    def new_input(self, aval: AbstractArray) -> StageTracer:
+        return StageTracer(self, Variable(aval))
+
+    def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        if primitive.stage is not None:
+            return primitive.stage(self, operands, params)
+        return self.record(primitive, operands, params, primitive.rule("abstract", "jit")(*operands, **params))
+
+    def record(self, primitive: Primitive, operands: Sequence[Any], params: dict[str, Any], avals: Any) -> Any:
+        """Write an equation whose results have these abstract values; gives tracers for them."""
+        if primitive.multiple_results:
+            results = [Variable(aval) for aval in avals]
+        else:
+            results = [Variable(avals)]
+        atoms = [self.atom(x) for x in operands]
+        self.equations.append(Equation(primitive, atoms, params, results, self.source()))
+        tracers = [StageTracer(self, variable) for variable in results]
+        return tracers if primitive.multiple_results else tracers[0]
+
+    def source(self) -> SourceLine | None:
+        return user_line()
+
+    def atom(self, x: Any) -> Any:
+        """What stands for a value in an equation: its variable, or the value itself where it is a constant here."""
+        return x.variable if type(x) is StageTracer and x.interpreter is self else x
+
+    def program(self, inputs: Sequence[StageTracer], outputs: Sequence[Any], name: str = "f") -> Program:
+        return Program([x.variable for x in inputs], self.equations, [self.atom(x) for x in outputs], name)
+
+
+class Record(Stage):
+    """Writes down only what depends on its own variables and lets the parent compute everything else at once.
+
+    Reverse mode runs derivative rules under it: what touches a tangent is recorded, and is linear; all else is known.
+    """
+
+    def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        for x in operands:
+            if type(x) is StageTracer and x.interpreter is self:
+                return super().interpret(primitive, operands, params)
+        return primitive(*operands, **params)
+
+    def source(self) -> None:
+        return None  # walking the stack would cost as much as a small operation; linear steps mirror the primal ones
+
+
+def stage(function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f") -> Program:
+    """Write down a function from flat arrays to a flat list of arrays, as it behaves on arguments like `avals`.
+
+    The Program may hold tracers of outer interpreters that the function closes over: see `Program.close_over`.
+    """
+    with Stage() as interpreter:
+        inputs = [interpreter.new_input(aval) for aval in avals]
+        outputs = function(*inputs)
+    return interpreter.program(inputs, outputs, name)
+
+
+def stage_closed(function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f"):
+    """Like `stage`, followed by `close_over`."""
+    return stage(function, avals, name).close_over()
+
+
+class _Printer:
+    """Gives names to variables and prints. Names are a, b, ..., z, aa, ab, ... in the order of definition."""
+
+    def __init__(self, colors: bool = False):
+        self.names: dict[Variable, str] = {}
+        self.colors = colors
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colors else text
+
+    def name(self, variable: Variable) -> str:
+        if variable not in self.names:
+            number, letters = len(self.names), ""
+            while number >= 0:
+                letters = chr(ord("a") + number % 26) + letters
+                number = number // 26 - 1
+            self.names[variable] = letters
+        return self.names[variable]
+
+    def typed(self, variable: Variable) -> str:
+        return f"{self.name(variable)}: {self.paint(repr(variable.aval), '2')}"
+
+    def atom(self, x: Any) -> str:
+        if type(x) is Variable:
+            return self.name(x)
+        if isinstance(x, Tracer):
+            return repr(x)
+        if x.ndim == 0:
+            return str(x.item())
+        return f"{{constant {aval_of(x)!r}}}"
+
+    def param(self, value: Any) -> str:
+        if isinstance(value, Program):
+            return value.name
+        name = getattr(value, "__name__", None)
+        return name if name is not None else str(value).replace(" ", "")
+
+    def equation(self, equation: Equation) -> str:
+        arguments = [self.atom(x) for x in equation.operands]
+        arguments += [f"{key}={self.param(value)}" for key, value in equation.params.items()]
+        results = ", ".join(self.typed(x) for x in equation.results)
+        return f"{results} = {self.paint(equation.primitive.name, '1;34')}({', '.join(arguments)})"
+
+    def program(self, program: Program) -> str:
+        head = f"{program.name}({', '.join(self.typed(x) for x in program.inputs)}) ="
+        lines = [(self.equation(e), e) for e in program.equations]
+        width = min(max((len(text) for text, _ in lines), default=0), 100)
+        body = []
+        for text, equation in lines:
+            source = f"  # {equation.source}" if equation.source else ""
+            body.append(f"  {text:{width}}{self.paint(source, '32')}".rstrip())
+            for inner in equation.params.values():
+                if isinstance(inner, Program):
+                    body += ["    where " + _Printer(self.colors).program(inner).replace("\n", "\n      ")]
+        tail = f"  return {', '.join(self.atom(x) for x in program.outputs)}"
+        return "\n".join([head, *body, tail])

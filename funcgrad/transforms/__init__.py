@@ -1,0 +1,1 @@
+"""What can be done to a function: one file a transform."""

@@ -1,0 +1,332 @@
+"""`jit`: write a function down once, then run the Program instead of the Python.
+
+The first call with arguments of new shapes and dtypes traces the function: `Stage` runs it on variables and notes
+what it does. The Program is compiled and kept; later calls with such arguments run it without the function's Python.
+
+A jitted function that meets another transform stays one operation, the primitive `call`, which carries its Program.
+Differentiating or batching a `call` does the same to its Program, once: see `jvp_program`, `linearize_program`,
+`transpose_program` and `batch_program`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial, update_wrapper
+from typing import Any
+
+from funcgrad import tree
+from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
+from funcgrad.compiler import compile_program
+from funcgrad.core import Primitive, Tracer, check_not_traced
+from funcgrad.errors import ArgumentError, ArgumentTypeError
+from funcgrad.primitives.elementwise import is_linear, zeros_like
+from funcgrad.program import Program, stage_closed
+from funcgrad.transforms.arguments import as_arrays, normalize_positions, unwrap_outputs
+from funcgrad.transforms.grad import linearize_program, transpose_program
+from funcgrad.transforms.jvp import jvp_program
+from funcgrad.transforms.vmap import batch_program
+
+
+def _evaluate(*buffers, program):
+    return compile_program(program)(*buffers)
+
+
+def _spread(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:
+    """The values at their places, None at the others."""
+    found = iter(values)
+    return [next(found) if p else None for p in present]
+
+
+def _jvp(primals, tangents, *, program):
+    derivative, has_tangent = jvp_program(program, tuple(t is not None for t in tangents))
+    results = call(*primals, *(t for t in tangents if t is not None), program=derivative)
+    count = len(program.outputs)
+    return results[:count], _spread(results[count:], has_tangent)
+
+
+def _linearize(primals, tangents, *, program):
+    forward, linear, has_tangent = linearize_program(program, tuple(t is not None for t in tangents))
+    results = call(*primals, program=forward)
+    count = len(program.outputs)
+    if not any(has_tangent):
+        return results[:count], [None] * count
+    moved = call(*results[count:], *(t for t in tangents if t is not None), program=linear)
+    return results[:count], _spread(moved, has_tangent)
+
+
+def _transpose(cotangents, *operands, program):
+    linear = tuple(is_linear(x) for x in operands)
+    transposed, nonzero = transpose_program(program, linear, tuple(c is not None for c in cotangents))
+    known = [x for x, is_linear_here in zip(operands, linear, strict=True) if not is_linear_here]
+    results = call(*known, *(c for c in cotangents if c is not None), program=transposed)
+    return _spread(_spread(results, nonzero), linear)
+
+
+def _batch(size, operands, axes, *, program, axis_name):
+    batched, out_axes = batch_program(program, size, tuple(axes), axis_name)
+    return call(*operands, program=batched), out_axes
+
+
+call = Primitive(
+    "call",
+    abstract=lambda *operands, program: list(program.out_avals),
+    evaluate=_evaluate,
+    jvp=_jvp,
+    linearize=_linearize,
+    transpose=_transpose,
+    batch=_batch,
+    multiple_results=True,
+    carries_functions=True,
+)
+
+
+class Traced:
+    """What jit keeps for one signature: the closed Program, the outer tracers it captured, and how to pack results."""
+
+    __slots__ = ("captured", "has_weak_results", "out_structure", "program")
+
+    def __init__(self, program: Program, captured: list[Tracer], out_structure: Any):
+        self.program, self.captured, self.out_structure = program, captured, out_structure
+        self.has_weak_results = any(aval.weak_type for aval in program.out_avals)
+
+
+class Lowered:
+    """A jitted function for one signature, before it runs: look at it, or compile it.
+
+    Attributes:
+        program: the Program that was traced.
+    """
+
+    def __init__(self, traced: Traced, in_structure: Any):
+        self._traced, self._in_structure = traced, in_structure
+        self.program = traced.program
+
+    def compile(self) -> Callable[..., Any]:
+        """Compile now; gives a function that takes the dynamic arguments of exactly this signature."""
+        compile_program(self.program)
+
+        def compiled(*args: Any, **kwargs: Any) -> Any:
+            flat, structure = tree.flatten((args, kwargs))
+            flat = as_arrays(flat, structure, "a compiled function")
+            avals = [AbstractArray(x.shape, x.dtype) for x in flat]
+            expected = [x.strong() for x in self.program.in_avals[len(self._traced.captured) :]]
+            if structure != self._in_structure or avals != expected:
+                raise ArgumentTypeError(
+                    f"a compiled function got arguments {avals} where it was compiled for {expected}; "
+                    "call the jitted function, which compiles for new shapes, instead."
+                )
+            results = call(*self._traced.captured, *flat, program=self.program)
+            return tree.unflatten(self._traced.out_structure, results)
+
+        return compiled
+
+    def as_text(self) -> str:
+        """The Program as text."""
+        return str(self.program)
+
+
+class JitFunction:
+    """The result of `jit`: call it like the function; `lower` shows what it becomes."""
+
+    def __init__(
+        self,
+        fun: Callable,
+        static_argnums: int | Sequence[int],
+        static_argnames: str | Sequence[str],
+        donate_argnums: int | Sequence[int],
+    ):
+        self._fun = fun
+        self._static_argnums, self._donate_argnums = static_argnums, donate_argnums
+        names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        self._static_names = frozenset(names)
+        if names:
+            self._add_positions_of(names)
+        self._static_count = 0 if static_argnums == () and not names else 1
+        self._name = getattr(fun, "__name__", "f").strip("<>")
+        self._cache: dict[Any, Traced] = {}
+        update_wrapper(self, fun, updated=())
+
+    def _add_positions_of(self, names: Sequence[str]) -> None:
+        """A static argument named in `static_argnames` is static also when it is passed by position."""
+        try:
+            parameters = list(inspect.signature(self._fun).parameters)
+        except (TypeError, ValueError):
+            return
+        known = (self._static_argnums,) if isinstance(self._static_argnums, int) else tuple(self._static_argnums)
+        self._static_argnums = (*known, *(parameters.index(n) for n in names if n in parameters))
+
+    def _split_static(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, dict, dict]:
+        """The dynamic arguments, and the static ones by position and by name."""
+        asked = (self._static_argnums,) if isinstance(self._static_argnums, int) else self._static_argnums
+        within = [p for p in asked if -len(args) <= p < len(args)]
+        by_position = {p % len(args): args[p] for p in within}
+        by_name = {name: kwargs[name] for name in self._static_names if name in kwargs}
+        for where, value in [*by_position.items(), *by_name.items()]:
+            try:
+                hash(value)
+            except TypeError:
+                raise ArgumentTypeError(
+                    f"the static argument {where!r} of {self._name} is a {type(value).__name__}, which cannot be "
+                    "hashed; pass a hashable value, such as a tuple, or do not make it static."
+                ) from None
+        dynamic = tuple(x for i, x in enumerate(args) if i not in by_position)
+        named = {name: x for name, x in kwargs.items() if name not in by_name}
+        return dynamic, named, by_position, by_name
+
+    def _signature(self, args: tuple, kwargs: dict):
+        """The flat dynamic arguments, and all on which the trace depends."""
+        if self._static_count:
+            args, kwargs, by_position, by_name = self._split_static(args, kwargs)
+            # 1, 1.0 and True are equal, and yet mean different Programs.
+            static = tuple((k, v, type(v)) for k, v in [*sorted(by_position.items()), *sorted(by_name.items())])
+        else:
+            by_position, by_name, static = {}, {}, ()
+        flat, structure = tree.flatten((args, kwargs))
+        flat = as_arrays(flat, structure, "jit")
+        key = (structure, static, tuple([(x.shape, x.dtype, x.weak_type) for x in flat]))
+        return flat, key, (structure, by_position, by_name)
+
+    def _traced(self, flat: Sequence[Array], key: Any, parts: Any) -> Traced:
+        found = self._cache.get(key)
+        if found is None:
+            found = self._cache[key] = self._trace(flat, *parts)
+        else:
+            check_not_traced(found.captured)
+        return found
+
+    def _trace(self, flat: Sequence[Array], structure: Any, by_position: dict, by_name: dict) -> Traced:
+        out_structure: Any = None
+
+        def function(*arguments):
+            nonlocal out_structure
+            dynamic, named = tree.unflatten(structure, arguments)
+            rest = iter(dynamic)
+            count = len(dynamic) + len(by_position)
+            args = [by_position[i] if i in by_position else next(rest) for i in range(count)]
+            output = self._fun(*args, **named, **by_name)
+            outputs, out_structure, _ = unwrap_outputs(output, False, "jit")
+            return outputs
+
+        program, captured = stage_closed(function, [x.aval for x in flat], self._name)
+        return Traced(program, captured, out_structure)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        flat, key, parts = self._signature(args, kwargs)
+        traced = self._traced(flat, key, parts)
+        results = call(*traced.captured, *flat, program=traced.program)
+        if traced.has_weak_results:
+            results = [
+                wrap(x._data, weak=True) if a.weak_type and type(x) is ConcreteArray else x
+                for x, a in zip(results, traced.program.out_avals, strict=True)
+            ]
+        if self._donate_argnums != ():
+            self._donate(args, results)
+        return tree.unflatten(traced.out_structure, results)
+
+    def _donate(self, args: tuple, results: Sequence[Array]) -> None:
+        """Give up the buffers of donated arguments: whoever uses one again gets an error that says so."""
+        kept = {id(x) for x in results}
+        for position in normalize_positions(self._donate_argnums, len(args), "donate_argnums"):
+            for x in tree.leaves(args[position]):
+                if type(x) is ConcreteArray and id(x) not in kept and not x.is_deleted():
+                    del x._data
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace for these arguments (arrays, or `fg.ShapeDtypeStruct`s in their place) without running."""
+        stand_in = tree.map(lambda x: zeros_like(x) if isinstance(x, AbstractArray) else x, (args, kwargs))
+        flat, key, parts = self._signature(*stand_in)
+        return Lowered(self._traced(flat, key, parts), parts[0])
+
+    def clear_cache(self) -> None:
+        """Forget all traces."""
+        self._cache.clear()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        # A jitted method gets its instance as the first argument, as any function does.
+        return self if instance is None else partial(self, instance)
+
+
+def jit(
+    fun: Callable | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+) -> Any:
+    """Compile a function: trace it once for each signature of its arguments, and run the Program from then on.
+
+    The function must be pure: what it prints or changes happens while it is traced, and not again.
+
+    Arguments:
+        fun: a function of arrays or pytrees. Without it, gives a decorator.
+        static_argnums: positions of arguments that are Python values to specialise on; they must be hashable.
+        static_argnames: the same by name.
+        donate_argnums: positions of arguments whose memory may be reused for results; they cannot be used afterwards.
+
+    Returns:
+        The compiled function, with `lower(*args)` to look at its Program and `clear_cache()`.
+
+    Raises:
+        TracedValueError: while tracing, if Python needs the value of an argument, as `if x > 0:` does.
+        ArgumentTypeError: if an argument is neither an array nor a registered pytree, or a static one has no hash.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> @fg.jit
+        ... def f(x):
+        ...     return fg.numpy.sin(x) ** 2
+        >>> f(fg.array(0.0))
+        Array(0., dtype=float32)
+    """
+    if fun is None:
+        return partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums
+        )
+    if not callable(fun):
+        raise ArgumentError(f"jit needs a function, and got {type(fun).__name__}.")
+    return JitFunction(fun, static_argnums, static_argnames, donate_argnums)
+
+
+def make_program(fun: Callable, static_argnums: int | Sequence[int] = ()) -> Callable[..., Program]:
+    """A function that gives the Program of `fun` for its arguments: what `fun` does, as data that can be printed.
+
+    Arguments:
+        fun: a function of arrays or pytrees.
+        static_argnums: positions of arguments that are Python values to specialise on.
+
+    Returns:
+        A function of the same arguments (or `fg.ShapeDtypeStruct`s in their place) giving a `Program`, whose inputs
+        are the leaves of the arguments.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> program = fg.make_program(lambda x: x * 2.0)(fg.array([1.0, 2.0]))
+        >>> len(program.equations)
+        1
+    """
+    lowering = JitFunction(fun, static_argnums, (), ())
+
+    def program_of(*args: Any, **kwargs: Any) -> Program:
+        return lowering.lower(*args, **kwargs).program
+
+    return update_wrapper(program_of, fun)
+
+
+def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
+    """The shapes and dtypes of what `fun` returns, found without computing anything.
+
+    Arguments:
+        fun: a function of arrays or pytrees.
+        args, kwargs: its arguments, or `fg.ShapeDtypeStruct`s in place of arrays.
+
+    Returns:
+        A pytree like the result, with a `ShapeDtypeStruct` for each array.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.eval_shape(lambda x: x @ x.T, fg.ShapeDtypeStruct((2, 3), fg.float32))
+        float32[2,2]
+    """
+    lowered = JitFunction(fun, (), (), ()).lower(*args, **kwargs)
+    return tree.unflatten(lowered._traced.out_structure, [x.strong() for x in lowered.program.out_avals])
