@@ -1,0 +1,32 @@
+"""What every test run has in common: how hard hypothesis tries, and that annotations are checked."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports funcgrad: its modules import the names of jaxtyping only when they are asked to, because that
+# import takes longer than all of funcgrad.
+os.environ["FUNCGRAD_CHECK_ANNOTATIONS"] = "1"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jaxtyping
+from hypothesis import HealthCheck, settings
+
+# Only the modules that a user of arrays calls. In the eager core, a check of every argument of every operation would
+# change what is tested: it inspects tracers, and makes the shortest operations many times slower.
+jaxtyping.install_import_hook(["funcgrad.nn", "funcgrad.losses", "funcgrad.optim"], "beartype.beartype")
+
+# "ci" finds what it finds in seconds and always the same, so that a change that breaks nothing never fails. "thorough"
+# searches anew each time: FUNCGRAD_HYPOTHESIS_PROFILE=thorough pytest.
+settings.register_profile(
+    "ci",
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "thorough", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("FUNCGRAD_HYPOTHESIS_PROFILE", "ci"))
