@@ -20,6 +20,8 @@ INTEGERS = (dtypes.int32, dtypes.int8, dtypes.uint8, dtypes.int64, dtypes.uint32
 BOOL = (dtypes.bool_,)
 NUMBERS = (*FLOATS, *COMPLEX, *INTEGERS)
 ANY = (*NUMBERS, *BOOL)
+INEXACT = (*FLOATS, *COMPLEX)
+REALS = (*FLOATS, *INTEGERS)
 
 EXAMPLES = 4  # sets of operands that one example draws: the operands, and three others to make batches of
 
@@ -60,6 +62,8 @@ class Domain:
 
     def real_values(self, dtype: numpy.dtype) -> numpy.ndarray:
         step = 1 if dtypes.is_integer(dtype) else 16
+        if self.high - self.low > 10_000:
+            return numpy.unique(numpy.linspace(self.low, self.high, 997).round())
         low = max(self.low, 0) if dtype.kind == "u" else self.low
         values = numpy.arange(numpy.ceil(low * step), numpy.floor(self.high * step) + 1) / step
         return values if self.keep is None else values[self.keep(values)]
@@ -83,6 +87,21 @@ WITHIN_ONE = Domain(-0.875, 0.875)
 EVEN_SIXTEENTHS = Domain(keep=lambda x: x * 8 == numpy.floor(x * 8))
 ODD_SIXTEENTHS = Domain(keep=lambda x: x * 8 != numpy.floor(x * 8))
 SHIFT = Domain(0, 7)
+
+
+class Separated(Domain):
+    """Values that all differ, for what depends on their order: a shuffled range. Some narrow dtypes hold few of them."""
+
+    def values(self, random, shape, dtype):
+        if dtypes.is_bool(dtype):
+            return random.integers(0, 2, shape).astype(bool)
+        size = int(numpy.prod(shape, dtype=int))
+        low = 0 if dtype.kind == "u" else -(size // 2)
+        found = random.permutation(numpy.arange(low, low + size)).reshape(shape)
+        return (found if dtypes.is_integer(dtype) else found / 8).astype(dtype)
+
+
+SEPARATED = Separated()
 
 
 def between_jumps(at: float) -> Domain:

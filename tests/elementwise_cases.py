@@ -14,11 +14,13 @@ from case_building import (
     EVEN_SIXTEENTHS,
     EVERYWHERE,
     FLOATS,
+    INEXACT,
     INTEGERS,
     NONZERO,
     NUMBERS,
     ODD_SIXTEENTHS,
     POSITIVE,
+    REALS,
     WITHIN_ONE,
     Case,
     Domain,
@@ -34,6 +36,9 @@ from hypothesis import strategies as st
 from funcgrad import dtypes
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise as e
+from funcgrad.primitives.bessel import bessel_i0e, bessel_i1e
+from funcgrad.primitives.integers import gcd
+from funcgrad.primitives.randomness import threefry2x32
 from funcgrad.testing import FORWARD_MODES, MODES
 
 
@@ -78,8 +83,6 @@ def elementwise_case(
     )
 
 
-INEXACT = (*FLOATS, *COMPLEX)
-REALS = (*FLOATS, *INTEGERS)
 SIGNED = (*FLOATS, *COMPLEX, *(d for d in INTEGERS if d.kind == "i"))
 
 
@@ -287,7 +290,31 @@ def polygamma_examples(draw):
     return example_of(lambda: [orders.values(random, order_shape, dtype), POSITIVE.values(random, x_shape, dtype)])
 
 
+def threefry_reference(key0, key1, count0, count1):
+    """Threefry-2x32 with 20 rounds as its paper states it, in Python's integers."""
+    operands = numpy.broadcast_arrays(key0, key1, count0, count1)
+    words = numpy.zeros((2, *operands[0].shape), numpy.uint32)
+    for index in numpy.ndindex(operands[0].shape):
+        k0, k1, x0, x1 = (int(x[index]) for x in operands)
+        schedule = [k0, k1, 0x1BD11BDA ^ k0 ^ k1]
+        x0, x1 = (x0 + k0) % 2**32, (x1 + k1) % 2**32
+        for round_ in range(20):
+            turn = (13, 15, 26, 6, 17, 29, 16, 24)[round_ % 8]
+            x0 = (x0 + x1) % 2**32
+            x1 = (x1 << turn | x1 >> 32 - turn) % 2**32 ^ x0
+            if round_ % 4 == 3:
+                injection = round_ // 4 + 1
+                x0 = (x0 + schedule[injection % 3]) % 2**32
+                x1 = (x1 + schedule[(injection + 1) % 3] + injection) % 2**32
+        words[(0, *index)], words[(1, *index)] = x0, x1
+    return list(words)
+
+
 SPECIAL = [
+    elementwise_case(bessel_i0e, scipy.special.i0e, NONZERO, accepts=FLOATS),
+    elementwise_case(bessel_i1e, scipy.special.i1e, NONZERO, accepts=FLOATS),
+    elementwise_case(gcd, numpy.gcd, Domain(-30, 30), Domain(-30, 30), accepts=INTEGERS),
+    Case(threefry2x32, elementwise_examples([Domain(0, 2.0**32 - 1)] * 4, [dtypes.uint32]), threefry_reference),
     # Differentiable in x alone: the order is a whole number.
     Case(e.polygamma, polygamma_examples(), scipy.special.polygamma, wrt=(1,)),
 ]

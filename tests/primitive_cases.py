@@ -7,5 +7,6 @@ params. Primitives that carry functions, or that mean something only inside of a
 """
 
 from elementwise_cases import ELEMENTWISE
+from structural_cases import CONTRACTIONS, SHAPES
 
-CASES = {case.primitive.name: case for case in ELEMENTWISE}
+CASES = {case.primitive.name: case for case in [*ELEMENTWISE, *SHAPES, *CONTRACTIONS]}

@@ -12,7 +12,7 @@ import funcgrad
 from funcgrad.testing import check_primitive, primitives_of
 
 # One example of this file runs some hundred checks, so it takes fewer of them than other tests of the same profile.
-EXAMPLES = max(4, settings.default.max_examples // 8)
+EXAMPLES = max(4, settings.default.max_examples // 4)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
