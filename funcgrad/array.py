@@ -8,6 +8,8 @@ compiled. The arithmetic operators are attached by `primitives.operators`, index
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy
@@ -17,18 +19,16 @@ from funcgrad.errors import ArgumentTypeError, DonatedArrayError, DtypeError, Im
 
 
 class AbstractArray:
-    """What is known of an array before it has a value ("aval" for short): shape, dtype, and whether it is weak.
-
-    Example:
-        >>> import funcgrad as fg
-        >>> fg.ShapeDtypeStruct((2, 3), fg.float32)
-        float32[2,3]
-    """
+    """What is known of an array before it has a value ("aval" for short): shape, dtype, and whether it is weak."""
 
     __slots__ = ("dtype", "shape", "weak_type")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, weak_type: bool = False):
-        self.shape, self.dtype, self.weak_type = tuple(shape), dtypes.canonical(dtype), weak_type
+    def __init__(self, shape: tuple[int, ...], dtype: numpy.dtype, weak_type: bool = False):
+        self.shape, self.dtype, self.weak_type = shape, dtype, weak_type
+
+    @property
+    def aval(self) -> AbstractArray:
+        return self
 
     @property
     def ndim(self) -> int:
@@ -60,12 +60,25 @@ class AbstractArray:
 
     def __reduce__(self):
         # Through the constructor, so that the dtype is again the one object that the library compares by identity.
-        return AbstractArray, (self.shape, self.dtype.name, self.weak_type)
+        return _unpickle_aval, (self.shape, self.dtype.name, self.weak_type)
 
 
-def aval_of(value: Any) -> AbstractArray:
-    """The abstract value of an array, a tracer, or anything else that has a shape and a dtype."""
-    return value if type(value) is AbstractArray else AbstractArray(value.shape, value.dtype, value.weak_type)
+def _unpickle_aval(shape: tuple[int, ...], dtype: str, weak_type: bool) -> AbstractArray:
+    return AbstractArray(shape, dtypes.canonical(dtype), weak_type)
+
+
+def ShapeDtypeStruct(shape: Sequence[int], dtype: Any) -> AbstractArray:
+    """A shape and a dtype, in place of an array where no values are needed: `eval_shape`, `jit(f).lower`.
+
+    Raises:
+        DtypeError: for a dtype that funcgrad does not have.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.ShapeDtypeStruct((2, 3), fg.float32)
+        float32[2,3]
+    """
+    return AbstractArray(tuple(int(n) for n in shape), dtypes.canonical(dtype))
 
 
 class Array:
@@ -234,6 +247,11 @@ class ConcreteArray(Array):
         raise AttributeError(f"'Array' object has no attribute {name!r}")
 
     @property
+    def aval(self) -> AbstractArray:
+        data = self._data
+        return AbstractArray(data.shape, data.dtype, self.weak_type)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self._data.shape
 
@@ -342,25 +360,19 @@ def wrap(buffer: Any, weak: bool = False) -> ConcreteArray:
     return WeakArray(buffer) if weak else ConcreteArray(buffer)
 
 
-_constants: dict[tuple[Any, ...], ConcreteArray] = {}
+def fresh_constant(scalar: Any, dtype: numpy.dtype, weak: bool = False) -> ConcreteArray:
+    """A 0-dimensional array of a Python scalar."""
+    try:
+        return wrap(numpy.array(scalar, dtype), weak)
+    except OverflowError:
+        raise DtypeError(
+            f"the Python integer {scalar} does not fit into {dtype.name}; give a wider dtype, "
+            "for example fg.array(value, dtype=fg.int64)."
+        ) from None
 
 
-def constant(scalar: bool | int | float | complex, dtype: numpy.dtype, weak: bool = False) -> ConcreteArray:
-    """A 0-dimensional array of a Python scalar; equal ones are shared, since making one costs more than using it."""
-    # Only the sign of zero (and of nothing else that compares equal) tells two values of one type apart.
-    key = (type(scalar), scalar, dtype, weak)
-    found = _constants.get(key) if scalar else None
-    if found is None:
-        try:
-            found = wrap(numpy.array(scalar, dtype), weak)
-        except OverflowError:
-            raise DtypeError(
-                f"the Python integer {scalar} does not fit into {dtype.name}; give a wider dtype, "
-                "for example fg.array(value, dtype=fg.int64)."
-            ) from None
-        if scalar and scalar == scalar and len(_constants) < 4096:
-            _constants[key] = found
-    return found
+# Making one costs more than using it, so equal ones are shared. Not for a zero of unknown sign: 0.0 == -0.0.
+constant = lru_cache(maxsize=4096, typed=True)(fresh_constant)
 
 
 def as_array(value: Any) -> Array:
@@ -374,7 +386,7 @@ def as_array(value: Any) -> Array:
         return value
     default = dtypes.DEFAULT_OF_SCALAR.get(type(value))
     if default is not None:
-        return constant(value, default, weak=True)
+        return constant(value, default, True) if value else fresh_constant(value, default, True)
     return ConcreteArray(to_buffer(value, None))
 
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import numpy
 
-from funcgrad.array import AbstractArray, Array, ConcreteArray, WeakArray, aval_of, wrap
+from funcgrad.array import AbstractArray, Array, ConcreteArray, WeakArray, wrap
 from funcgrad.errors import (
     DeviceError,
     FuncgradError,
@@ -110,6 +110,12 @@ class Primitive:
 
     def __call__(self, *operands: Array, **params: Any) -> Any:
         interpreter = _current()
+        if interpreter.only_cares_for_tracers and not self.carries_functions:
+            for x in operands:
+                if type(x) is not ConcreteArray:
+                    break
+            else:  # plain values concern no transform, from here down to the ground
+                return ground.interpret(self, operands, params)
         if interpreter is ground:
             return ground.interpret(self, operands, params)
         _set_current(interpreter.parent)
@@ -148,12 +154,20 @@ class Interpreter:
     parent: Interpreter
     active: bool = False
 
+    passes_constants: bool = False
+    """Set by interpreters that hand every operation without one of their own tracers on to their parent unchanged."""
+
+    only_cares_for_tracers: bool = False
+    """Whether this interpreter and all outside of it pass constants, so that operations on them need no dispatch."""
+
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
         """The result of the primitive; a list of results where the primitive has several."""
         raise NotImplementedError
 
     def __enter__(self):
-        self.parent, self.active = _current(), True
+        parent = _current()
+        self.parent, self.active = parent, True
+        self.only_cares_for_tracers = self.passes_constants and parent.only_cares_for_tracers
         _set_current(self)
         return self
 
@@ -166,10 +180,15 @@ class Evaluate(Interpreter):
     """The ground: computes with buffers. Knows no shapes or dtypes to check until NumPy refuses something."""
 
     active = True
+    passes_constants = only_cares_for_tracers = True
 
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
         try:
-            result = primitive.evaluate(*[x._data for x in operands], **params)
+            if len(operands) == 2:  # written out for the most frequent case, which a comprehension would slow down
+                x, y = operands
+                result = primitive.evaluate(x._data, y._data, **params)
+            else:
+                result = primitive.evaluate(*[x._data for x in operands], **params)
         except Exception as error:
             result = _evaluate_after(error, primitive, operands, params)
         if primitive.multiple_results:
@@ -292,7 +311,6 @@ __all__ = [
     "Interpreter",
     "Primitive",
     "Tracer",
-    "aval_of",
     "bind",
     "check_not_traced",
     "current_interpreter",

@@ -17,7 +17,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.array import AbstractArray, Array, aval_of
+from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Interpreter, Primitive, Tracer
 from funcgrad.errors import ProgramError, SourceLine, TracedValueError, user_line
 
@@ -25,22 +25,14 @@ from funcgrad.errors import ProgramError, SourceLine, TracedValueError, user_lin
 class Variable:
     """A name for a value in a Program. Two variables are the same only if they are one object."""
 
-    __slots__ = ("aval",)
+    __slots__ = ("aval", "dtype", "shape")
 
     def __init__(self, aval: AbstractArray):
-        self.aval = aval
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self):
-        return self.aval.dtype
+        self.aval, self.shape, self.dtype = aval, aval.shape, aval.dtype
 
     @property
     def ndim(self) -> int:
-        return len(self.aval.shape)
+        return len(self.shape)
 
     @property
     def weak_type(self) -> bool:
@@ -178,22 +170,12 @@ class Program:
 class StageTracer(Tracer):
     """Stands for a variable of the Program that a `Stage` is writing."""
 
-    __slots__ = ("variable",)
+    __slots__ = ("aval", "dtype", "shape", "variable")
+    aval: AbstractArray
 
     def __init__(self, interpreter: Stage, variable: Variable):
         self.interpreter, self.variable = interpreter, variable
-
-    @property
-    def aval(self) -> AbstractArray:
-        return self.variable.aval
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.variable.aval.shape
-
-    @property
-    def dtype(self):
-        return self.variable.aval.dtype
+        self.aval, self.shape, self.dtype = variable.aval, variable.shape, variable.dtype
 
     def concrete(self, purpose: str):
         if purpose == "bool()":
@@ -217,15 +199,13 @@ class Stage(Interpreter):
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
         if primitive.stage is not None:
             return primitive.stage(self, operands, params)
-        return self.record(primitive, operands, params, primitive.rule("abstract", "jit")(*operands, **params))
+        abstract = primitive.abstract or primitive.rule("abstract", "jit")
+        return self.record(primitive, operands, params, abstract(*operands, **params))
 
     def record(self, primitive: Primitive, operands: Sequence[Any], params: dict[str, Any], avals: Any) -> Any:
         """Write an equation whose results have these abstract values; gives tracers for them."""
-        if primitive.multiple_results:
-            results = [Variable(aval) for aval in avals]
-        else:
-            results = [Variable(avals)]
-        atoms = [self.atom(x) for x in operands]
+        atoms = [x.variable if type(x) is StageTracer and x.interpreter is self else x for x in operands]
+        results = [Variable(aval) for aval in avals] if primitive.multiple_results else [Variable(avals)]
         self.equations.append(Equation(primitive, atoms, params, results, self.source()))
         tracers = [StageTracer(self, variable) for variable in results]
         return tracers if primitive.multiple_results else tracers[0]
@@ -247,11 +227,24 @@ class Record(Stage):
     Reverse mode runs derivative rules under it: what touches a tangent is recorded, and is linear; all else is known.
     """
 
+    passes_constants = True
+
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        atoms, constant = [], True
         for x in operands:
             if type(x) is StageTracer and x.interpreter is self:
-                return super().interpret(primitive, operands, params)
-        return primitive(*operands, **params)
+                atoms.append(x.variable)
+                constant = False
+            else:
+                atoms.append(x)
+        if constant:
+            return primitive(*operands, **params)
+        if primitive.multiple_results or primitive.stage is not None:
+            return super().interpret(primitive, operands, params)
+        # What `record` does, for the one case in which an eager gradient spends its time.
+        variable = Variable((primitive.abstract or primitive.rule("abstract", "reverse mode"))(*operands, **params))
+        self.equations.append(Equation(primitive, atoms, params, (variable,)))
+        return StageTracer(self, variable)
 
     def source(self) -> None:
         return None  # walking the stack would cost as much as a small operation; linear steps mirror the primal ones
@@ -302,7 +295,7 @@ class _Printer:
             return repr(x)
         if x.ndim == 0:
             return str(x.item())
-        return f"{{constant {aval_of(x)!r}}}"
+        return f"{{constant {x.aval!r}}}"
 
     def param(self, value: Any) -> str:
         if isinstance(value, Program):

@@ -16,8 +16,9 @@ from funcgrad.array import AbstractArray
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
-from funcgrad.primitives.elementwise import add_tangents, convert, is_linear
+from funcgrad.primitives.elementwise import add_tangents, convert
 from funcgrad.primitives.shapes import transpose
+from funcgrad.program import Variable
 
 DimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -27,9 +28,19 @@ def _free_axes(ndim: int, *used: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _abstract(x, y, *, dimension_numbers, preferred_element_type=None):
+    return _result(x.shape, y.shape, x.dtype, y.dtype, dimension_numbers, preferred_element_type)
+
+
+@lru_cache(maxsize=4096)
+def _result(shape_x, shape_y, dtype_x, dtype_y, dimension_numbers, preferred_element_type):
+    x, y = AbstractArray(shape_x, dtype_x), AbstractArray(shape_y, dtype_y)
     (contract_x, contract_y), (batch_x, batch_y) = dimension_numbers
     for kind, axes_x, axes_y in [("contracted", contract_x, contract_y), ("batch", batch_x, batch_y)]:
-        if len(axes_x) != len(axes_y) or any(a >= len(x.shape) for a in axes_x) or any(a >= len(y.shape) for a in axes_y):
+        if (
+            len(axes_x) != len(axes_y)
+            or any(a >= len(x.shape) for a in axes_x)
+            or any(a >= len(y.shape) for a in axes_y)
+        ):
             raise ShapeError(
                 f"a product of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot have the {kind} axes "
                 f"{axes_x} and {axes_y}; name existing axes, as many on each side."
@@ -58,6 +69,7 @@ def _plan(ndim_x: int, ndim_y: int, dimension_numbers: DimensionNumbers) -> tupl
     free_x, free_y = _free_axes(ndim_x, contract_x, batch_x), _free_axes(ndim_y, contract_y, batch_y)
     order_x, order_y = (*batch_x, *free_x, *contract_x), (*batch_y, *contract_y, *free_y)
     is_matrix_product = (len(free_x), len(free_y), len(contract_x)) == (1, 1, 1)
+    is_plain = is_matrix_product and not batch_x
     return (
         None if order_x == tuple(range(ndim_x)) else order_x,
         None if order_y == tuple(range(ndim_y)) else order_y,
@@ -65,35 +77,48 @@ def _plan(ndim_x: int, ndim_y: int, dimension_numbers: DimensionNumbers) -> tupl
         len(free_x),
         len(contract_x),
         is_matrix_product,
+        is_plain,
     )
 
 
+_COMPUTED_AS_THEY_ARE = frozenset([dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128])
+
+MATRIX_PRODUCT: DimensionNumbers = (((1,), (0,)), ((), ()))
+"""The numbers of `x @ y` for two matrices. Using this very object is quickest."""
+
 
 def _evaluate(x, y, *, dimension_numbers, preferred_element_type=None):
-    order_x, order_y, batch, free, contract, is_matrix_product = _plan(x.ndim, y.ndim, dimension_numbers)
-    if x.dtype is not y.dtype:
-        raise TypeError("dtypes differ")
-    result_dtype = preferred_element_type or x.dtype
-    # Half-width floats are multiplied in float32: their own sums would lose most digits.
-    compute_dtype = numpy.float32 if x.dtype.itemsize == 2 and dtypes.is_floating(x.dtype) else result_dtype
-    if x.dtype != compute_dtype:
-        x, y = x.astype(compute_dtype), y.astype(compute_dtype)
+    dtype = x.dtype
+    if dtype is not y.dtype:
+        raise TypeError("dtypes differ")  # explained by the abstract rule
+    widened = preferred_element_type is not None or dtype not in _COMPUTED_AS_THEY_ARE
+    if widened:
+        # Half-width floats are multiplied in float32: their own sums would lose most digits.
+        is_half = dtype is dtypes.bfloat16 or dtype is dtypes.float16
+        compute_dtype = dtypes.float32 if is_half else preferred_element_type or dtype
+        x, y = x.astype(compute_dtype, copy=False), y.astype(compute_dtype, copy=False)
+    elif dimension_numbers is MATRIX_PRODUCT and x.ndim == y.ndim == 2:
+        return x.dot(y)  # what matmul does, in less than half of the time for small matrices
+    order_x, order_y, batch, free, contract, is_matrix_product, is_plain = _plan(x.ndim, y.ndim, dimension_numbers)
     if order_x is not None:
         x = x.transpose(order_x)
     if order_y is not None:
         y = y.transpose(order_y)
-    matmul = array_module(x).matmul
-    if is_matrix_product:
-        result = matmul(x, y)
+    if batch and x.shape[:batch] != y.shape[:batch]:  # matmul would stretch a length of one
+        raise ValueError("batch lengths differ")
+    if is_plain:
+        result = x.dot(y)
+    elif is_matrix_product:
+        result = array_module(x).matmul(x, y)
     else:
         batch_shape, free_x, shared = x.shape[:batch], x.shape[batch : batch + free], x.shape[batch + free :]
         free_y = y.shape[batch + contract :]
         if shared != y.shape[batch : batch + contract]:
             raise ValueError("contracted lengths differ")  # explained by the abstract rule
         rows, inner, columns = (int(numpy.prod(s, dtype=int)) for s in (free_x, shared, free_y))
-        result = matmul(x.reshape(*batch_shape, rows, inner), y.reshape(*batch_shape, inner, columns))
-        result = result.reshape(*batch_shape, *free_x, *free_y)
-    return result if result.dtype == result_dtype else result.astype(result_dtype)
+        result = array_module(x).matmul(x.reshape(*batch_shape, rows, inner), y.reshape(*batch_shape, inner, columns))
+        result = result.reshape((*batch_shape, *free_x, *free_y))
+    return result.astype(preferred_element_type or dtype, copy=False) if widened else result
 
 
 def _jvp(primals, tangents, **params):
@@ -105,34 +130,39 @@ def _jvp(primals, tangents, **params):
 
 
 def _transpose(cotangent, x, y, *, dimension_numbers, preferred_element_type=None):
-    (contract_x, contract_y), (batch_x, batch_y) = dimension_numbers
-    linear, known = (x, y) if is_linear(x) else (y, x)
+    of_x = type(x) is Variable
+    linear, known = (x, y) if of_x else (y, x)
     if cotangent.dtype is not linear.dtype:
         cotangent = convert(cotangent, dtype=linear.dtype)
-    free_x = _free_axes(len(x.shape), contract_x, batch_x)
-    free_y = _free_axes(len(y.shape), contract_y, batch_y)
+    numbers, permutation = _transpose_plan(len(x.shape), len(y.shape), dimension_numbers, of_x)
+    first, second = (cotangent, known) if of_x else (known, cotangent)
+    result = dot_general(first, second, dimension_numbers=numbers)
+    if permutation is not None:
+        result = transpose(result, permutation=permutation)
+    return [result, None] if of_x else [None, result]
+
+
+@lru_cache(maxsize=4096)
+def _transpose_plan(ndim_x: int, ndim_y: int, dimension_numbers: DimensionNumbers, transpose_x: bool):
+    """The product that gives the cotangent of one operand, and the permutation of its axes (None for none)."""
+    (contract_x, contract_y), (batch_x, batch_y) = dimension_numbers
+    free_x = _free_axes(ndim_x, contract_x, batch_x)
+    free_y = _free_axes(ndim_y, contract_y, batch_y)
     batch = tuple(range(len(batch_x)))
     of_x = tuple(range(len(batch), len(batch) + len(free_x)))
-    of_y = tuple(range(len(batch) + len(free_x), cotangent.ndim))
+    of_y = tuple(range(len(batch) + len(free_x), len(batch) + len(free_x) + len(free_y)))
     # The cotangent is multiplied with the known operand over the axes that the known operand brought along. Of the
     # result, batch axes come first, then the linear operand's free axes and the contracted ones, in some order.
-    if linear is x:
-        batch_linear, free_linear, contract_linear = batch_x, free_x, contract_x
-        numbers, contract_known = ((of_y, free_y), (batch, batch_y)), contract_y
-        first, second = (cotangent, known)
-        shared = [contract_linear[contract_known.index(axis)] for axis in sorted(contract_known)]
-        order = [*batch_linear, *free_linear, *shared]
+    if transpose_x:
+        numbers = ((of_y, free_y), (batch, batch_y))
+        shared = [contract_x[contract_y.index(axis)] for axis in sorted(contract_y)]
+        order = [*batch_x, *free_x, *shared]
     else:
-        batch_linear, free_linear, contract_linear = batch_y, free_y, contract_y
-        numbers, contract_known = ((free_x, of_x), (batch_x, batch)), contract_x
-        first, second = (known, cotangent)
-        shared = [contract_linear[contract_known.index(axis)] for axis in sorted(contract_known)]
-        order = [*batch_linear, *shared, *free_linear]
-    result = dot_general(first, second, dimension_numbers=numbers)
+        numbers = ((free_x, of_x), (batch_x, batch))
+        shared = [contract_y[contract_x.index(axis)] for axis in sorted(contract_x)]
+        order = [*batch_y, *shared, *free_y]
     permutation = tuple(order.index(axis) for axis in range(len(order)))
-    if permutation != tuple(range(len(order))):
-        result = transpose(result, permutation=permutation)
-    return [result, None] if linear is x else [None, result]
+    return numbers, None if permutation == tuple(range(len(order))) else permutation
 
 
 def _shift(axes: tuple[int, ...], inserted: int) -> tuple[int, ...]:

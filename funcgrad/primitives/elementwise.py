@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray, Array, constant
+from funcgrad.array import AbstractArray, Array, constant, fresh_constant
 from funcgrad.core import Primitive
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives import special
 from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, move_axis, reshape, sum_to
+from funcgrad.program import Variable
 
 BOOL, INTEGER, FLOATING, COMPLEX = "bool", "integer", "floating", "complex"
 NUMBERS = (INTEGER, FLOATING, COMPLEX)
@@ -37,33 +38,33 @@ def broadcast_shape(name: str, *operands: Any) -> tuple[int, ...]:
     Raises:
         ShapeError: naming the axis at which they do not.
     """
-    shape = operands[0].shape
-    if all(x.shape == shape for x in operands):
-        return tuple(shape)
-    ndim = max(len(x.shape) for x in operands)
+    return _broadcast_shape(name, tuple([x.shape for x in operands]))
+
+
+@lru_cache(maxsize=4096)
+def _broadcast_shape(name: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     result = []
-    for axis in range(-ndim, 0):
-        lengths = {x.shape[axis] for x in operands if len(x.shape) >= -axis} - {1}
+    for axis in range(-max(map(len, shapes)), 0):
+        lengths = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
         if len(lengths) > 1:
-            shapes = " and ".join(str(tuple(x.shape)) for x in operands)
             counts = " and ".join(map(str, sorted(lengths)))
             raise ShapeError(
-                f"{name} got shapes {shapes}, which do not broadcast: axis {axis} has lengths {counts}; "
-                "lengths must be equal or 1, so reshape or transpose an operand, or add an axis with x[:, None]."
+                f"{name} got shapes {' and '.join(map(str, shapes))}, which do not broadcast: axis {axis} has lengths "
+                f"{counts}; lengths must be equal or 1, so reshape or transpose an operand, or add an axis with "
+                "x[:, None]."
             )
         result.append(lengths.pop() if lengths else 1)
     return tuple(result)
 
 
-def check_dtypes(name: str, accepts: tuple[str, ...], *operands: Any) -> None:
-    first = operands[0].dtype
+def _dtype_error(name: str, accepts: tuple[str, ...], *operands: Any) -> DtypeError:
     for x in operands:
         if KIND_NAMES[dtypes.KIND[x.dtype]] not in accepts:
-            raise DtypeError(
+            return DtypeError(
                 f"{name} takes {' or '.join(accepts)} dtypes, not {x.dtype.name}; convert the operand with x.astype(...)."
             )
-        if x.dtype is not first:
-            raise DtypeError(f"{name} got operands of dtypes {first.name} and {x.dtype.name}; convert one of them.")
+    first, second = sorted({x.dtype.name for x in operands})[:2]
+    return DtypeError(f"{name} got operands of dtypes {first} and {second}; convert one of them with x.astype(...).")
 
 
 def elementwise(
@@ -77,12 +78,21 @@ def elementwise(
 ) -> Primitive:
     """A primitive that works element by element. Without `derivatives` it is constant almost everywhere."""
 
+    accepted = frozenset(dtype for dtype in dtypes.ALL if KIND_NAMES[dtypes.KIND[dtype]] in accepts)
+
     def abstract(*operands, **params):
-        check_dtypes(name, accepts, *operands)
         first = operands[0]
-        dtype = first.dtype if result_dtype is None else result_dtype(first.dtype)
-        weak = keeps_weak_type and all(x.weak_type for x in operands)
-        return AbstractArray(broadcast_shape(name, *operands), dtype, weak)
+        shape, dtype, weak = first.shape, first.dtype, keeps_weak_type and first.weak_type
+        fits = dtype in accepted
+        for x in operands[1:]:
+            if x.dtype is not dtype:
+                fits = False
+            if x.shape != shape:
+                shape = broadcast_shape(name, *operands)
+            weak = weak and x.weak_type
+        if not fits:
+            raise _dtype_error(name, accepts, *operands)
+        return AbstractArray(shape, dtype if result_dtype is None else result_dtype(dtype), weak)
 
     def jvp(primals, tangents, **params):
         result = primitive(*primals, **params)
@@ -91,13 +101,18 @@ def elementwise(
             if tangent is not None and derivative is not None:
                 term = mul(tangent, derivative(result, *primals, **params))
                 total = term if total is None else add(total, term)
+        # A term has the shape of its factor, which may leave out axes that another operand brought.
         return result, total if total is None else broadcast_to(total, result.shape)
+
+    def unary_jvp(primals, tangents, **params):
+        result = primitive(*primals, **params)
+        return result, mul(tangents[0], derivatives[0](result, *primals, **params))
 
     def constant_jvp(primals, tangents, **params):
         return primitive(*primals, **params), None
 
     primitive = Primitive(name, abstract=abstract, evaluate=evaluate, keeps_weak_type=keeps_weak_type)
-    primitive.jvp = jvp if derivatives else constant_jvp
+    primitive.jvp = constant_jvp if not derivatives else unary_jvp if len(derivatives) == 1 else jvp
     primitive.batch = partial(elementwise_batch, primitive)
     return primitive
 
@@ -126,7 +141,7 @@ def elementwise_batch(primitive: Primitive, size, operands, axes, **params):
 
 def is_linear(x: Any) -> bool:
     """Whether an operand of a transpose rule is one of the linear ones, which arrive as variables and not as arrays."""
-    return not isinstance(x, Array)
+    return type(x) is Variable
 
 
 def zeros_like(x: Any) -> Array:
@@ -136,7 +151,7 @@ def zeros_like(x: Any) -> Array:
 
 def full(shape: tuple[int, ...], value: bool | int | float | complex, dtype: numpy.dtype) -> Array:
     """A constant array; it takes the memory of one element."""
-    scalar = constant(value, dtype)
+    scalar = constant(value, dtype) if value else fresh_constant(value, dtype)
     return broadcast_in_dim(scalar, shape=tuple(shape), axes=()) if shape else scalar
 
 
@@ -161,7 +176,10 @@ def _add_jvp(primals, tangents):
 
 
 def _add_transpose(cotangent, x, y):
-    return [sum_to(cotangent, v.shape) if is_linear(v) else None for v in (x, y)]
+    return [
+        sum_to(cotangent, x.shape) if type(x) is Variable else None,
+        sum_to(cotangent, y.shape) if type(y) is Variable else None,
+    ]
 
 
 add = elementwise("add", numpy.add)
@@ -186,7 +204,7 @@ sub.jvp, sub.transpose = _sub_jvp, _sub_transpose
 
 
 def _mul_transpose(cotangent, x, y):
-    if is_linear(x):
+    if type(x) is Variable:
         return [sum_to(mul(cotangent, y), x.shape), None]
     return [None, sum_to(mul(cotangent, x), y.shape)]
 
@@ -250,8 +268,10 @@ min_ = elementwise(
 
 
 def _pow_base_factor(r, x, y):
-    # y * x**(y - 1), and 0 for y = 0 even where the power of x is infinite
-    return select(eq(y, full((), 0, y.dtype)), zeros_like(r), mul(y, pow_(x, sub(y, full((), 1, y.dtype)))))
+    # y * x**(y - 1), and 0 for x = y = 0, where the power of x is infinite
+    zero, one = full((), 0, x.dtype), full((), 1, x.dtype)
+    safe = select(and_(eq(x, zero), eq(y, zero)), one, x)
+    return mul(y, pow_(safe, sub(y, one)))
 
 
 def _pow_exponent_factor(r, x, y):
@@ -369,7 +389,7 @@ logistic = elementwise(
 
 
 def _one(x):
-    return full((), 1, x.dtype)
+    return constant(1, x.dtype)
 
 
 def _square(x):
@@ -467,9 +487,14 @@ and_ = elementwise("and", numpy.bitwise_and, accepts=(BOOL, INTEGER))
 or_ = elementwise("or", numpy.bitwise_or, accepts=(BOOL, INTEGER))
 xor = elementwise("xor", numpy.bitwise_xor, accepts=(BOOL, INTEGER))
 not_ = elementwise("not", numpy.invert, accepts=(BOOL, INTEGER))
-population_count = elementwise(
-    "population_count", lambda x: numpy.bitwise_count(x).astype(x.dtype), accepts=(INTEGER,)
-)
+
+
+def _population_count_evaluate(x):
+    # NumPy counts the bits of the absolute value; those of the two's complement are wanted.
+    return numpy.bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype)
+
+
+population_count = elementwise("population_count", _population_count_evaluate, accepts=(INTEGER,))
 
 
 def _shift(name, within_width, beyond):
@@ -528,9 +553,14 @@ def _complex_jvp(primals, tangents):
 
 
 def _complex_transpose(cotangent, x, y):
+    def part(of_cotangent, operand):
+        # Parts of half width make a complex64, whose own parts are wider.
+        of_cotangent = sum_to(of_cotangent, operand.shape)
+        return of_cotangent if of_cotangent.dtype is operand.dtype else convert(of_cotangent, dtype=operand.dtype)
+
     return [
-        sum_to(real(cotangent), x.shape) if is_linear(x) else None,
-        sum_to(neg(imag(cotangent)), y.shape) if is_linear(y) else None,
+        part(real(cotangent), x) if is_linear(x) else None,
+        part(neg(imag(cotangent)), y) if is_linear(y) else None,
     ]
 
 
@@ -542,7 +572,8 @@ complex_.jvp, complex_.transpose = _complex_jvp, _complex_transpose
 def _select_abstract(condition, on_true, on_false):
     if condition.dtype is not dtypes.bool_:
         raise DtypeError(f"where needs a bool condition, not {condition.dtype.name}; compare it with something first.")
-    check_dtypes("where", ANY, on_true, on_false)
+    if on_true.dtype is not on_false.dtype:
+        raise _dtype_error("where", ANY, on_true, on_false)
     return AbstractArray(broadcast_shape("where", condition, on_true, on_false), on_true.dtype)
 
 

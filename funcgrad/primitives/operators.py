@@ -13,8 +13,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, constant
-from funcgrad.core import Primitive, current_interpreter, ground
-from funcgrad.errors import ArgumentTypeError
+from funcgrad.core import Primitive, current_interpreter
 from funcgrad.primitives import elementwise as e
 
 
@@ -112,9 +111,7 @@ def _arithmetic(primitive: Primitive, on_bool: Primitive) -> Callable[[Any, Any]
 
 def is_operand(value: Any) -> bool:
     """Whether an operator should try its hand at `value`; for anything else Python asks the other operand."""
-    return isinstance(value, (Array, bool, int, float, complex, numpy.ndarray, numpy.generic)) or hasattr(
-        value, "__array__"
-    )
+    return isinstance(value, (Array, bool, int, float, complex)) or hasattr(value, "__array__")
 
 
 def binary_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Any]:
@@ -135,13 +132,13 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
     compute = primitive.evaluate
 
     def method(x: Array, y: Any) -> Any:
-        if type(x) is ConcreteArray and current_interpreter() is ground:
+        if type(x) is ConcreteArray and current_interpreter().only_cares_for_tracers:
             a = x._data
             if a.dtype.kind in kinds:
                 other = type(y)
                 if other is ConcreteArray:
                     b = y._data
-                elif other is float and a.dtype.kind == "f" or other is int:
+                elif (other is float and a.dtype.kind == "f" or other is int) and y:
                     b = constant(y, a.dtype)._data
                 else:
                     return apply(x, y) if is_operand(y) else NotImplemented
@@ -152,6 +149,8 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
                         return apply(x, y)  # which says what is wrong
                     if type(result) is numpy.ndarray:
                         return ConcreteArray(result)
+        elif isinstance(y, Array) and x.dtype is y.dtype and x.dtype.kind in kinds:
+            return primitive(x, y)
         return apply(x, y) if is_operand(y) else NotImplemented
 
     return method

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy
@@ -44,7 +45,7 @@ def to_front(x: Array, axis: int | None, size: int) -> Array:
     return move_axis(x, axis, 0)
 
 
-def checked_axes(name: str, axes: Sequence[int], ndim: int) -> None:
+def check_axes(name: str, axes: Sequence[int], ndim: int) -> None:
     if len(set(axes)) != len(axes) or any(not 0 <= axis < ndim for axis in axes):
         raise ShapeError(f"{name} got axes {tuple(axes)} for an array of {ndim} axes; each may be named once.")
 
@@ -58,7 +59,7 @@ def _reshape_abstract(x, *, shape):
             f"reshape cannot turn shape {tuple(x.shape)} ({math.prod(x.shape)} elements) into {tuple(shape)} "
             f"({math.prod(shape)} elements); the number of elements must stay the same."
         )
-    return AbstractArray(shape, x.dtype)
+    return AbstractArray(tuple(shape), x.dtype)
 
 
 def _reshape_batch(size, operands, axes, *, shape):
@@ -125,18 +126,26 @@ def _broadcast_abstract(x, *, shape, axes):
 
 
 def _broadcast_evaluate(x, *, shape, axes):
-    widened = [1] * len(shape)
-    for length, axis in zip(x.shape, axes, strict=True):
-        widened[axis] = length
-    module = array_module(x)
+    widened = _widened(x.shape, shape, axes)
+    if type(x) is not numpy.ndarray:
+        return array_module(x).broadcast_to(x.reshape(widened), shape)
+    # numpy.broadcast_to does the same eight times slower: repeated lengths are steps of zero bytes.
     x = x.reshape(widened)
-    if module is numpy:
-        # numpy.broadcast_to does the same eight times slower; equal lengths keep their stride, others repeat.
-        strides = [s if have == want else 0 for s, have, want in zip(x.strides, widened, shape, strict=True)]
-        if any(have not in (1, want) for have, want in zip(widened, shape, strict=True)):
+    try:
+        return numpy.ndarray(shape, x.dtype, x, 0, [s if n == m else 0 for s, n, m in zip(x.strides, widened, shape)])
+    except ValueError:  # the constructor takes contiguous memory only
+        return numpy.broadcast_to(x, shape)
+
+
+@lru_cache(maxsize=4096)
+def _widened(old: tuple[int, ...], shape: tuple[int, ...], axes: tuple[int, ...]) -> list[int]:
+    """The old shape with axes of length one put in, so that it has as many as the new one."""
+    widened = [1] * len(shape)
+    for length, axis in zip(old, axes, strict=True):
+        if length not in (1, shape[axis]):
             raise ValueError("shapes do not fit")
-        return numpy.ndarray(shape, x.dtype, x, 0, strides)
-    return module.broadcast_to(x, shape)
+        widened[axis] = length
+    return widened
 
 
 def _broadcast_transpose(cotangent, x, *, shape, axes):
@@ -162,37 +171,43 @@ broadcast_in_dim = Primitive(
 broadcast_in_dim.jvp = linear_jvp(broadcast_in_dim)
 
 
-def broadcast_to(x: Array, shape: Sequence[int]) -> Array:
+def broadcast_to(x: Array, shape: tuple[int, ...]) -> Array:
     """`x` broadcast to `shape` by NumPy's rule (axes aligned at the end); `x` itself where it has that shape."""
-    shape = tuple(shape)
     if x.shape == shape:
         return x
     return broadcast_in_dim(x, shape=shape, axes=tuple(range(len(shape) - x.ndim, len(shape))))
 
 
-def sum_to(x: Array, shape: Sequence[int]) -> Array:
+def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of `broadcast_to`: sums the axes that broadcasting from `shape` to that of `x` had repeated."""
-    shape = tuple(shape)
     if x.shape == shape:
         return x
     extra = x.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        axis + extra for axis, length in enumerate(shape) if length != x.shape[axis + extra]
-    )
-    return reshape(reduce_sum(x, axes=axes), shape=shape) if axes else x
+    stretched = [axis + extra for axis, length in enumerate(shape) if length != x.shape[axis + extra]]
+    x = reduce_sum(x, axes=(*range(extra), *stretched))
+    return reshape(x, shape=shape) if stretched else x
 
 
 # reduce_sum
 
 
-def reduced_shape(name: str, x: Any, axes: Sequence[int]) -> tuple[int, ...]:
-    """The shape left after reducing `axes`."""
-    checked_axes(name, axes, len(x.shape))
-    return tuple(length for axis, length in enumerate(x.shape) if axis not in axes)
+def reduced_shape(name: str, x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape left after reducing `axes`.
+
+    Raises:
+        ShapeError: if an axis does not exist or is named twice.
+    """
+    return _reduced_shape(name, x.shape, axes)
+
+
+@lru_cache(maxsize=4096)
+def _reduced_shape(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    check_axes(name, axes, len(shape))
+    return tuple(length for axis, length in enumerate(shape) if axis not in axes)
 
 
 def _sum_abstract(x, *, axes):
-    if dtypes.is_bool(x.dtype):
+    if x.dtype is dtypes.bool_:
         raise DtypeError("reduce_sum adds numbers, and a bool array has none; convert it with x.astype(fg.int32) first.")
     return AbstractArray(reduced_shape("reduce_sum", x, axes), x.dtype)
 
@@ -205,7 +220,7 @@ def _sum_evaluate(x, *, axes):
 
 
 def _sum_transpose(cotangent, x, *, axes):
-    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
+    kept = tuple([axis for axis in range(len(x.shape)) if axis not in axes])
     return [broadcast_in_dim(cotangent, shape=x.shape, axes=kept)]
 
 

@@ -16,6 +16,7 @@ from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.core import Primitive, current_interpreter, ground
 from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.primitives.elementwise import add_tangents, is_linear, zeros_like
+from funcgrad.primitives.operators import cast
 from funcgrad.primitives.shapes import move_axis, reduce_sum, to_front
 from funcgrad.program import stage_closed
 from funcgrad.transforms.arguments import LEAF, as_arrays, as_results, normalize_positions
@@ -242,7 +243,7 @@ def _fit(tangent: Array, primal: Any, whose: str) -> Array | None:
             f"{whose} returned a derivative of shape {tangent.shape} for a value of shape {primal.shape}; "
             "both must have one shape."
         )
-    return tangent.astype(primal.dtype)
+    return cast(tangent, primal.dtype)
 
 
 # custom_vjp

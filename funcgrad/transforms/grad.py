@@ -24,28 +24,27 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
-from funcgrad.core import Primitive
-from funcgrad.errors import ArgumentError, DtypeError, ShapeError
-from funcgrad.primitives.elementwise import add_tangents, full, instantiate
+from funcgrad.errors import DtypeError, ShapeError
+from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
+from funcgrad.primitives.operators import cast
 from funcgrad.program import Equation, Program, Record, StageTracer, Variable, stage
 from funcgrad.transforms.arguments import LEAF, as_arrays, normalize_positions, unwrap_outputs
-from funcgrad.transforms.jvp import Forward
+from funcgrad.transforms.jvp import DualTracer, Forward
 
 
 class Linearize(Forward):
     """Forward mode over a `Record`: tangents are variables, and what happens to them is written down."""
 
     parent: Record
-
-    def rule(self, primitive: Primitive) -> Callable[..., Any]:
-        return primitive.linearize or primitive.jvp or primitive.rule("jvp", "differentiation")
+    splits_known_from_linear = True
 
     def input(self, primal: Array) -> tuple[Array, Variable | None]:
         """An input of the function with a fresh tangent, and the variable of that tangent."""
-        if not dtypes.is_differentiable(primal.dtype):
+        aval = primal.aval
+        if not dtypes.is_differentiable(aval.dtype):
             return primal, None
-        tangent = self.parent.new_input(AbstractArray(primal.shape, primal.dtype))
-        return self.dual(primal, tangent), tangent.variable
+        tangent = StageTracer(self.parent, Variable(aval.strong() if aval.weak_type else aval))
+        return DualTracer(self, primal, tangent), tangent.variable
 
     def output(self, x: Any) -> tuple[Array, Any]:
         """A result of the function, and its tangent as it stands in the linear Program."""
@@ -65,22 +64,25 @@ def backward(
     """
     found: dict[Variable, Array] = {}
 
-    def accumulate(variable: Any, cotangent: Array | None) -> None:
-        if type(variable) is Variable and cotangent is not None:
-            earlier = found.get(variable)
-            found[variable] = cotangent if earlier is None else add_tangents(earlier, cotangent)  # type: ignore[assignment]
-
     for variable, cotangent in zip(outputs, cotangents, strict=True):
-        accumulate(variable, cotangent)
+        if cotangent is not None and type(variable) is Variable:
+            earlier = found.get(variable)
+            found[variable] = cotangent if earlier is None else add(earlier, cotangent)
     for equation in reversed(equations):
         primitive = equation.primitive
-        cotangent = [found.pop(x, None) for x in equation.results]
-        if all(c is None for c in cotangent):
-            continue
+        if primitive.multiple_results:
+            given = [found.pop(x, None) for x in equation.results]
+            if all(cotangent is None for cotangent in given):
+                continue
+        else:
+            given = found.pop(equation.results[0], None)
+            if given is None:
+                continue
         rule = primitive.transpose or primitive.rule("transpose", "reverse mode")
-        given = cotangent if primitive.multiple_results else cotangent[0]
-        for x, c in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):
-            accumulate(x, c)
+        for x, cotangent in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):
+            if cotangent is not None and type(x) is Variable:
+                earlier = found.get(x)
+                found[x] = cotangent if earlier is None else add(earlier, cotangent)
     return [None if x is None else found.get(x) for x in inputs]
 
 
@@ -211,7 +213,7 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> Any:
         for t, x in zip(given, flat, strict=True):
             if t.shape != x.shape:
                 raise ShapeError(f"a tangent of shape {t.shape} was given for a primal of shape {x.shape}.")
-        moved = iter(program(*(t.astype(x.dtype) for t, x, v in zip(given, flat, inputs, strict=True) if v is not None)))
+        moved = iter(program(*(cast(t, x.dtype) for t, x, v in zip(given, flat, inputs, strict=True) if v is not None)))
         moves = [None if v is None else next(moved) for v in outputs[:count]]
         return tree.unflatten(
             out_structure,
@@ -294,7 +296,7 @@ def _checked_cotangent(cotangent: Array | None, result: Array) -> Array | None:
             f"a cotangent of dtype {cotangent.dtype.name} was given for a result of dtype {result.dtype.name}; "
             f"convert it with .astype('{result.dtype.name}')."
         )
-    return cotangent.astype(result.dtype)
+    return cast(cotangent, result.dtype)
 
 
 def _without_tangents(aux: Any, interpreter: Forward) -> Any:
@@ -354,7 +356,9 @@ def value_and_grad(
         assert value is not None
         seed = full((), 1, value.dtype)
         moved = backward(record.equations, [tangent], [seed], [t for _, t in inputs])
-        gradient = tree.unflatten(structure, [instantiate(c, x) for c, x in zip(moved, flat, strict=True)])
+        gradient = tree.unflatten(
+            structure, [zeros_like(x) if c is None else c for c, x in zip(moved, flat, strict=True)]
+        )
         value = tree.unflatten(out_structure, [value])
         return ((value, _without_tangents(aux, interpreter)) if has_aux else value), gradient
 

@@ -17,6 +17,7 @@ from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.core import Interpreter, Primitive, Tracer, current_interpreter
 from funcgrad.errors import ArgumentError, DtypeError
 from funcgrad.primitives.elementwise import instantiate
+from funcgrad.primitives.operators import cast
 from funcgrad.program import Program, stage
 from funcgrad.transforms.arguments import as_arrays, unwrap_outputs
 
@@ -53,7 +54,9 @@ class DualTracer(Tracer):
 class Forward(Interpreter):
     """Applies the jvp rule of every primitive that meets one of its tracers."""
 
-    kind = "jvp"
+    passes_constants = True
+    splits_known_from_linear = False
+    """Whether a primitive's `linearize` rule is wanted, where it has one: see `grad.Linearize`."""
 
     def dual(self, primal: Array, tangent: Array | None) -> Array:
         """The pair as one value; a value without a tangent needs no pair."""
@@ -75,13 +78,11 @@ class Forward(Interpreter):
                 tangents.append(None)
         if constant:
             return primitive(*operands, **params)
-        result, tangent = self.rule(primitive)(primals, tangents, **params)
+        rule = (primitive.linearize if self.splits_known_from_linear else None) or primitive.jvp
+        result, tangent = (rule or primitive.rule("jvp", "differentiation"))(primals, tangents, **params)
         if primitive.multiple_results:
             return [self.dual(x, t) for x, t in zip(result, tangent, strict=True)]
         return result if tangent is None else DualTracer(self, result, tangent)
-
-    def rule(self, primitive: Primitive) -> Callable[..., Any]:
-        return primitive.jvp or primitive.rule("jvp", "differentiation")
 
 
 def jvp_flat(function: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any]):
@@ -159,7 +160,7 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     flat_tangents = _flat_tangents(tuple(primals), tuple(tangents), len(flat))
     check_tangents(flat, flat_tangents, lambda i: f" at {tree.describe_leaf_path(tuple(primals), i)}")
     flat_tangents = [
-        t if t is None or t.dtype is x.dtype else t.astype(x.dtype) for x, t in zip(flat, flat_tangents, strict=True)
+        t if t is None else cast(t, x.dtype) for x, t in zip(flat, flat_tangents, strict=True)
     ]
     with Forward() as forward:
         output = fun(*tree.unflatten(structure, map(forward.dual, flat, flat_tangents)))

@@ -62,6 +62,7 @@ class Batch(Interpreter):
 
     def __init__(self, size: int, axis_name: Any = None):
         self.size, self.axis_name = size, axis_name
+        self.passes_constants = axis_name is None  # a collective over a constant still concerns its axis
 
     def wrap(self, value: Array, axis: int | None) -> Array:
         return value if axis is None else BatchTracer(self, value, axis)
