@@ -231,7 +231,7 @@ def transpose(outer: TreeDef, inner: TreeDef | None, tree: Any) -> Any:
         >>> import funcgrad as fg
         >>> losses = [{"train": 1, "test": 2}, {"train": 3, "test": 4}]
         >>> fg.tree.transpose(fg.tree.structure([0, 0]), fg.tree.structure({"train": 0, "test": 0}), losses)
-        {'test': [2, 4], 'train': [1, 3]}
+        {'train': [1, 3], 'test': [2, 4]}
     """
     if inner is None:
         parts = _flatten_like(outer, (tree,), "transpose")[0]

@@ -1,0 +1,50 @@
+# Everything happens in a virtual environment in .venv, which is created when it is not there. A second call installs
+# nothing again, unless pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGUMENTS ?=
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo     train a network on handwritten digits"
+	@echo "make test     run the tests"
+	@echo "make lint     check form, types and layers"
+	@echo "make docs     run the code of README.md and docs/"
+	@echo "make bench    compare with other libraries (ARGUMENTS=\"eager_add --rounds 5\" chooses)"
+	@echo "make clean    remove the virtual environment and caches"
+	@echo "PYTHON=python3.12 chooses the interpreter that the virtual environment is created with."
+
+demo: $(VENV)/installed-examples
+	$(BIN)/python examples/digits.py
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n auto $(ARGUMENTS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m pytest --noconftest tests/test_docs.py $(ARGUMENTS)
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks $(ARGUMENTS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/installed-%: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+# pip and not python, because python is there too when the creation of an environment stopped half-way.
+$(BIN)/pip:
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" 2>/dev/null || \
+		{ echo "funcgrad needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is none of them: name one with PYTHON=python3.12." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
