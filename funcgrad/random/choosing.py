@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import Array, as_array, constant
+from funcgrad.array import AbstractArray, Array, as_array, constant
 from funcgrad.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
 from funcgrad.numpy.axes import as_integer, normalize_axis
 from funcgrad.numpy.reductions import cumsum
@@ -69,13 +69,14 @@ def randint(key: Array, shape: Shape, minval: Any, maxval: Any, dtype: Any = dty
             offset = e.add(e.mul(upper, constant(factor, unsigned)), offset)
             offset = e.rem(offset, constant(span, unsigned))
         return cast(e.add(cast(offset, working), constant(low, working)), dtype)
-    beyond = 1 if working is not dtype else 0
+    room = working is not dtype  # for one more than the largest value
     low, _ = _integer_bound(minval, working, limits.min, limits.max)
-    high, past_end = _integer_bound(maxval, working, limits.min, limits.max + beyond)
+    high, past_end = _integer_bound(maxval, working, limits.min, limits.max + room)
     broadcasting_shape("randint", shape, low, high)
     one = constant(1, unsigned)
     span = e.select(e.le(high, low), one, cast(e.sub(high, low), unsigned))
-    span = e.add(span, cast(e.and_(past_end, e.gt(high, low)), unsigned))
+    if not room:
+        span = e.add(span, cast(e.and_(past_end, e.gt(high, low)), unsigned))
     factor = _remainder(constant(2 ** (4 * working.itemsize), unsigned), span)
     factor = _remainder(e.mul(factor, factor), span)
     upper, lower = (_remainder(random_bits("randint", k, shape, unsigned), span) for k in (key1, key2))
@@ -204,15 +205,17 @@ def choice(key: Array, a: int | Array, shape: Shape = (), replace: bool = True, 
         (p,) = promote_inexact(p)
         if p.shape != (length,):
             raise ShapeError(f"choice got p of shape {p.shape} for {length} elements; give one probability for each.")
+    if not draws:
+        empty = shape if array is None else (*array.shape[:axis], *shape, *array.shape[axis + 1 :])
+        return e.full(empty, 0, dtypes.int32 if array is None else array.dtype)
     if replace and p is None:
-        index = randint(key, shape, 0, max(length, 1))
+        index = randint(key, shape, 0, length)
     elif replace:
         total = cumsum(p)
         # 1 - u lies in (0, 1], so that an element of probability zero is never the one that is reached first.
-        reached = e.mul(total[-1], e.sub(constant(1, p.dtype), uniform(key, shape, p.dtype))) if draws else None
-        index = randint(key, shape, 0, 1) if reached is None else cast(searchsorted(total, reached), dtypes.int32)
+        reached = e.mul(total[-1], e.sub(constant(1, p.dtype), uniform(key, shape, p.dtype)))
+        index = cast(searchsorted(total, reached), dtypes.int32)
     elif p is None:
-        # The first of a permutation; permuting the elements rather than their numbers gives the same.
         index = reshape(permutation(key, length)[:draws], shape=shape)
     else:
         index = reshape(_largest(e.add(gumbel(key, (length,), p.dtype), e.log(p)), draws), shape=shape)
@@ -310,7 +313,7 @@ def categorical(key: Array, logits: Any, axis: int = -1, shape: Shape | None = N
     dtype = checked_dtype("categorical", logits.dtype)
     axis = normalize_axis("categorical", axis, logits.ndim)
     batch = logits.shape[:axis] + logits.shape[axis + 1 :]
-    one_each = broadcasting_shape("categorical", shape, _Shaped(batch))
+    one_each = broadcasting_shape("categorical", shape, AbstractArray(batch, dtype))
     front, own = one_each[: len(one_each) - len(batch)], one_each[len(one_each) - len(batch) :]
     if replace:
         noise = gumbel(key, (*front, *own[:axis], logits.shape[axis], *own[axis:]), dtype)
@@ -329,12 +332,3 @@ def categorical(key: Array, logits: Any, axis: int = -1, shape: Shape | None = N
     noisy = e.add(gumbel(key, logits.shape, dtype), logits)
     drawn = _largest(move_axis(noisy, axis, logits.ndim - 1), draws)
     return reshape(move_axis(drawn, drawn.ndim - 1, 0), shape=one_each)
-
-
-class _Shaped:
-    """Something that has a shape, for the check of shapes."""
-
-    __slots__ = ("shape",)
-
-    def __init__(self, shape: tuple[int, ...]):
-        self.shape = shape
