@@ -115,6 +115,10 @@ class ImmutableArrayError(FuncgradError, TypeError):
     """An attempt to write into an array."""
 
 
+class ImmutableModuleError(FuncgradError, AttributeError):
+    """An attempt to assign to a module that is made already, or to a field that it does not declare."""
+
+
 class TracedValueError(FuncgradError, TypeError):
     """The concrete value of an array was needed while a transform runs the function with abstract values."""
 
