@@ -99,7 +99,8 @@ def as_tuple(index):
 def with_arrays(index, convert):
     """The index with its integer arrays replaced."""
     items = tuple(
-        convert(item) if isinstance(item, numpy.ndarray) and item.dtype.kind == "i" else item for item in as_tuple(index)
+        convert(item) if isinstance(item, numpy.ndarray) and item.dtype.kind == "i" else item
+        for item in as_tuple(index)
     )
     return items if isinstance(index, tuple) else items[0]
 
@@ -342,10 +343,14 @@ def test_gradients_of_set_and_add(case):
     places = expected_of(lambda: numpy.arange(x.size).reshape(shape)[index])
     if places is None or numpy.unique(places).size != places.size:
         return
-    weights, values = ramp(shape) / 2, ramp(places.shape)
+    weights, values = ramp(shape) * numpy.float32(0.5), ramp(places.shape)
     for name in ("set", "add"):
-        by_x, by_v = fg.grad(lambda x, v: (getattr(x.at[index], name)(v) * weights).sum(), argnums=(0, 1))(x, values)
-        kept = weights.copy()
+
+        def goal(x, v, name=name):
+            return (getattr(x.at[index], name)(v) * weights).sum()
+
+        by_x, by_v = fg.grad(goal, argnums=(0, 1))(x, values)
+        kept = numpy.array(weights)
         if name == "set":
             kept[index] = 0
         same(by_x, kept)

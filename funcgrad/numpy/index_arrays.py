@@ -14,12 +14,13 @@ from funcgrad.errors import ArgumentError, OutOfBoundsError, ShapeError
 from funcgrad.numpy.axes import as_shape
 from funcgrad.numpy.indexing import normalized
 from funcgrad.primitives import elementwise as e
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.operators import mod
 
 
 def numbers(count: int) -> Array:
     """0, 1, 2, ... as indices."""
-    return ConcreteArray(numpy.arange(count, dtype=numpy.int32))
+    return iota(shape=(count,), dtype=dtypes.int32, axis=0)
 
 
 def as_indices(name: str, indices: Any) -> Array:
@@ -67,6 +68,11 @@ def ravel_multi_index(
         dims: the shape.
         mode: for places out of range, one or one an axis: "raise" (needs values, so not under jit), "wrap", "clip".
         order: "C" counts with the last axis fastest, "F" with the first.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.ravel_multi_index((np.array([1]), np.array([2])), (2, 3))
+        Array([5], dtype=int32)
     """
     shape = as_shape("ravel_multi_index", dims)
     if len(multi_index) != len(shape):
@@ -94,12 +100,24 @@ def ravel_multi_index(
 
 
 def diag_indices(n: int, ndim: int = 2) -> tuple[Array, ...]:
-    """The places of the main diagonal of an array with `ndim` axes of length `n`: an index array for each axis."""
+    """The places of the main diagonal of an array with `ndim` axes of length `n`: an index array for each axis.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.diag_indices(2)
+        (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
+    """
     return (numbers(n),) * ndim
 
 
 def diag_indices_from(arr: Any) -> tuple[Array, ...]:
-    """`diag_indices` for the shape of an array whose axes have one length."""
+    """`diag_indices` for the shape of an array whose axes have one length.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.diag_indices_from(np.ones((2, 2)))
+        (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
+    """
     shape = as_array(arr).shape
     if len(shape) < 2 or len(set(shape)) > 1:
         raise ShapeError(f"diag_indices_from needs at least two axes, all of one length, and got shape {shape}.")
@@ -107,25 +125,49 @@ def diag_indices_from(arr: Any) -> tuple[Array, ...]:
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Array, Array]:
-    """The places on and below the diagonal `k` of an `n` by `m` matrix: row numbers and column numbers."""
+    """The places on and below the diagonal `k` of an `n` by `m` matrix: row numbers and column numbers.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.tril_indices(2)
+        (Array([0, 1, 1], dtype=int32), Array([0, 0, 1], dtype=int32))
+    """
     rows, columns = numpy.tril_indices(n, k, m)
     return ConcreteArray(rows.astype(numpy.int32)), ConcreteArray(columns.astype(numpy.int32))
 
 
 def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Array, Array]:
-    """The places on and above the diagonal `k` of an `n` by `m` matrix: row numbers and column numbers."""
+    """The places on and above the diagonal `k` of an `n` by `m` matrix: row numbers and column numbers.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.triu_indices(2)
+        (Array([0, 0, 1], dtype=int32), Array([0, 1, 1], dtype=int32))
+    """
     rows, columns = numpy.triu_indices(n, k, m)
     return ConcreteArray(rows.astype(numpy.int32)), ConcreteArray(columns.astype(numpy.int32))
 
 
 def tril_indices_from(arr: Any, k: int = 0) -> tuple[Array, Array]:
-    """`tril_indices` for the shape of a matrix."""
+    """`tril_indices` for the shape of a matrix.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.tril_indices_from(np.ones((2, 2)), -1)
+        (Array([1], dtype=int32), Array([0], dtype=int32))
+    """
     rows, columns = _matrix_shape("tril_indices_from", arr)
     return tril_indices(rows, k, columns)
 
 
 def triu_indices_from(arr: Any, k: int = 0) -> tuple[Array, Array]:
-    """`triu_indices` for the shape of a matrix."""
+    """`triu_indices` for the shape of a matrix.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.triu_indices_from(np.ones((2, 2)), 1)
+        (Array([0], dtype=int32), Array([1], dtype=int32))
+    """
     rows, columns = _matrix_shape("triu_indices_from", arr)
     return triu_indices(rows, k, columns)
 

@@ -382,31 +382,17 @@ def _sliced(x: Array, parts: Sequence[Part | None]) -> Array:
 def gather_or_fill(x: Array, indices: Sequence[Array], axes: Sequence[int], mode: str, fill_value: Any = None) -> Array:
     """`gather`, with a value of the user's choice for indices out of range in the mode "fill"."""
     axes = tuple(axes)
-    if mode != "fill":
+    if mode != "fill" or fill_value is None:
         return gather(x, *indices, axes=axes, mode=mode)
-    result = gather(x, *indices, axes=axes, mode="clip") if math.prod(x.shape) else None
-    fill = cast(as_array(default_fill(x.dtype) if fill_value is None else fill_value), x.dtype)
-    shape = (*indices[0].shape, *(n for a, n in enumerate(x.shape) if a not in axes))
-    if result is None:
-        return broadcast_to(fill, shape)
+    result = gather(x, *indices, axes=axes, mode="zero")
     inside = None
     for index, axis in zip(indices, axes, strict=True):
         length, zero = e.full((), x.shape[axis], index.dtype), e.full((), 0, index.dtype)
         within = e.and_(e.ge(index, zero), e.lt(index, length))
         inside = within if inside is None else e.and_(inside, within)
-    rank = len(indices[0].shape)
-    inside = broadcast_in_dim(inside, shape=(*indices[0].shape, *(1,) * (len(shape) - rank)), axes=tuple(range(rank)))
-    return e.select(inside, result, fill)
-
-
-def default_fill(dtype: numpy.dtype) -> Any:
-    """What stands for a missing element, as in JAX: NaN, the lowest signed or highest unsigned integer, True."""
-    if dtypes.is_differentiable(dtype):
-        return float("nan")
-    if dtypes.is_bool(dtype):
-        return True
-    limits = numpy.iinfo(dtype)
-    return limits.min if dtype.kind == "i" else limits.max
+    rank = inside.ndim
+    inside = broadcast_in_dim(inside, shape=(*inside.shape, *(1,) * (result.ndim - rank)), axes=tuple(range(rank)))
+    return e.select(inside, result, cast(as_array(fill_value), x.dtype))
 
 
 READ_MODES = {None: "clip", "clip": "clip", "fill": "fill", "drop": "fill", "promise_in_bounds": "promise_in_bounds"}

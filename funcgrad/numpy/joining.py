@@ -29,6 +29,7 @@ from funcgrad.numpy.manipulation import (
 )
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import movement, shapes
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.operators import cast, promote
 from funcgrad.primitives.sorting import sort as sort_p
 
@@ -77,7 +78,13 @@ def concatenate(arrays: Sequence[Any] | Array, axis: int | None = 0, dtype: Any 
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Array:
-    """`concatenate`, by its name in the array API standard."""
+    """`concatenate`, by its name in the array API standard.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.concat([np.array([1, 2]), np.array([3])])
+        Array([1, 2, 3], dtype=int32)
+    """
     return concatenate(arrays, axis)
 
 
@@ -102,7 +109,13 @@ def stack(arrays: Sequence[Any] | Array, axis: int = 0, out: None = None, dtype:
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Array, ...]:
-    """The subarrays along an axis, as a tuple: the inverse of `stack`."""
+    """The subarrays along an axis, as a tuple: the inverse of `stack`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.unstack(np.array([[1, 2], [3, 4]]))
+        (Array([1, 2], dtype=int32), Array([3, 4], dtype=int32))
+    """
     x = as_array(x)
     axis = normalize_axis("unstack", axis, x.ndim)
     shape = x.shape[:axis] + x.shape[axis + 1 :]
@@ -110,23 +123,50 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Array, ...]:
 
 
 def vstack(tup: Sequence[Any] | Array, dtype: Any = None) -> Array:
-    """Arrays joined along the first axis; vectors count as rows."""
+    """Arrays joined along the first axis; vectors count as rows.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.vstack([np.array([1, 2]), np.array([3, 4])])
+        Array([[1, 2],
+               [3, 4]], dtype=int32)
+    """
     return concatenate([atleast_2d(x) for x in tup], 0, dtype)
 
 
 def hstack(tup: Sequence[Any] | Array, dtype: Any = None) -> Array:
-    """Arrays joined along the second axis; vectors along their only one."""
+    """Arrays joined along the second axis; vectors along their only one.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.hstack([np.array([1, 2]), np.array([3, 4])])
+        Array([1, 2, 3, 4], dtype=int32)
+    """
     arrays = [atleast_1d(x) for x in tup]
     return concatenate(arrays, 0 if arrays and arrays[0].ndim == 1 else 1, dtype)
 
 
 def dstack(tup: Sequence[Any] | Array, dtype: Any = None) -> Array:
-    """Arrays joined along the third axis, which is added where missing."""
+    """Arrays joined along the third axis, which is added where missing.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.dstack([np.array([1, 2]), np.array([3, 4])])
+        Array([[[1, 3],
+                [2, 4]]], dtype=int32)
+    """
     return concatenate([atleast_3d(x) for x in tup], 2, dtype)
 
 
 def column_stack(tup: Sequence[Any] | Array) -> Array:
-    """Vectors as the columns of a matrix; matrices are joined side by side."""
+    """Vectors as the columns of a matrix; matrices are joined side by side.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.column_stack([np.array([1, 2]), np.array([3, 4])])
+        Array([[1, 3],
+               [2, 4]], dtype=int32)
+    """
     arrays = [as_array(x) for x in tup]
     return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in arrays], 1)
 
@@ -179,6 +219,11 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Array
         indices_or_sections: how many pieces of equal length (the first ones are longer by one where it does not
             divide), or the places at which to cut.
         axis: along which axis.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.array_split(np.arange(3), 2)
+        [Array([0, 1], dtype=int32), Array([2], dtype=int32)]
     """
     x = as_array(ary)
     axis = normalize_axis("split", axis, x.ndim)
@@ -220,17 +265,35 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Array]:
 
 
 def vsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
-    """`split` along the first axis."""
+    """`split` along the first axis.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> [x.shape for x in np.vsplit(np.ones((4, 3)), 2)]
+        [(2, 3), (2, 3)]
+    """
     return split(ary, indices_or_sections, 0)
 
 
 def hsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
-    """`split` along the second axis, or the only one of a vector."""
+    """`split` along the second axis, or the only one of a vector.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> [x.shape for x in np.hsplit(np.ones((4, 3)), 3)]
+        [(4, 1), (4, 1), (4, 1)]
+    """
     return split(ary, indices_or_sections, 0 if as_array(ary).ndim == 1 else 1)
 
 
 def dsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
-    """`split` along the third axis."""
+    """`split` along the third axis.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> [x.shape for x in np.dsplit(np.ones((2, 3, 4)), 2)]
+        [(2, 3, 2), (2, 3, 2)]
+    """
     return split(ary, indices_or_sections, 2)
 
 
@@ -238,7 +301,13 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
 
 
 def append(arr: Any, values: Any, axis: int | None = None) -> Array:
-    """An array with values added at the end of an axis; flattened without `axis`."""
+    """An array with values added at the end of an axis; flattened without `axis`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.append(np.array([1, 2]), 3)
+        Array([1, 2, 3], dtype=int32)
+    """
     return concatenate([arr, values], axis)
 
 
@@ -273,8 +342,8 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Array:
     places = reshape(places, (-1,)) if places.ndim != 1 else places
     new = reshape(new, (1,) * (x.ndim - new.ndim) + new.shape) if new.ndim < x.ndim else new
     if scalar:
-        # One place takes a block: its axis of insertion is the first of the values.
-        new = moveaxis(new, 0, axis) if as_array(values).ndim == x.ndim and x.ndim > 1 else new
+        # One place takes a block, and the first axis of the values runs along the axis of insertion.
+        new = moveaxis(new, 0, axis)
         count = new.shape[axis]
     else:
         count = places.shape[0] if places.shape[0] != 1 else new.shape[axis]
@@ -282,9 +351,9 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Array:
     new = broadcast_to(new, tuple(count if k == axis else n for k, n in enumerate(x.shape)))
     # Sort by place; what is inserted at k stands just before element k, and in the order given.
     two = e.full((), 2, places.dtype)
-    own = ConcreteArray(numpy.arange(length, dtype=places.dtype) * 2 + 1)
+    own = iota(shape=(length,), dtype=places.dtype, axis=0) * 2 + 1
     keys = movement.concatenate(e.mul(places, two), own, axis=0)
-    numbers = ConcreteArray(numpy.arange(count + length, dtype=numpy.int32))
+    numbers = iota(shape=(count + length,), dtype=dtypes.int32, axis=0)
     _, order = sort_p(keys, numbers, axis=0, num_keys=1)
     return gather_along(movement.concatenate(new, x, axis=axis), order, axis)
 
@@ -330,8 +399,8 @@ def _delete_traced(x: Array, places: Array, axis: int) -> Array:
     (ordered,) = sort_p(places, axis=0, num_keys=1)
     count = places.shape[0]
     # The k-th place removed shifts what comes after it by one more.
-    shifted = e.sub(ordered, ConcreteArray(numpy.arange(count, dtype=places.dtype)))
-    numbers = ConcreteArray(numpy.arange(x.shape[axis] - count, dtype=places.dtype))
+    shifted = e.sub(ordered, iota(shape=(count,), dtype=places.dtype, axis=0))
+    numbers = iota(shape=(x.shape[axis] - count,), dtype=places.dtype, axis=0)
     passed = cast(e.le(expand_dims(shifted, 1), numbers), places.dtype)
     return gather_along(x, e.add(numbers, shapes.reduce_sum(passed, axes=(0,))), axis)
 

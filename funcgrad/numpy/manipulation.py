@@ -9,13 +9,14 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import Array, ConcreteArray, as_array
+from funcgrad.array import Array, as_array
 from funcgrad.core import Tracer
 from funcgrad.errors import ArgumentError, ShapeError, TracedValueError
 from funcgrad.numpy.axes import as_integer, as_shape, normalize_axes, normalize_axis
 from funcgrad.numpy.indexing import gather_or_fill, normalized
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import shapes
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.indexing import scatter_add
 from funcgrad.primitives.movement import concatenate as concatenate_p
 from funcgrad.primitives.movement import rev, slice_
@@ -68,7 +69,13 @@ def _with_inferred_length(old: tuple[int, ...], shape: tuple[int, ...]) -> tuple
 
 
 def ravel(a: Any, order: str = "C") -> Array:
-    """All elements of an array in one axis, with the last axis fastest (`order` "C") or the first ("F")."""
+    """All elements of an array in one axis, with the last axis fastest (`order` "C") or the first ("F").
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.ravel(np.array([[1, 2], [3, 4]]))
+        Array([1, 2, 3, 4], dtype=int32)
+    """
     return reshape(a, (-1,) if math.prod(as_array(a).shape) else (0,), order)
 
 
@@ -97,6 +104,11 @@ def squeeze(a: Any, axis: int | Sequence[int] | None = None) -> Array:
 
     Raises:
         ShapeError: if a given axis has another length.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.squeeze(np.ones((1, 3, 1))).shape
+        (3,)
     """
     x = as_array(a)
     if axis is None:
@@ -113,17 +125,35 @@ def squeeze(a: Any, axis: int | Sequence[int] | None = None) -> Array:
 
 
 def atleast_1d(*arys: Any) -> Any:
-    """Arrays with at least one axis: 0-dimensional ones get one. One argument gives an array, several a list."""
+    """Arrays with at least one axis: 0-dimensional ones get one. One argument gives an array, several a list.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.atleast_1d(5.0)
+        Array([5.], dtype=float32)
+    """
     return _each(arys, lambda x: reshape(x, (1,)) if x.ndim == 0 else x)
 
 
 def atleast_2d(*arys: Any) -> Any:
-    """Arrays with at least two axes; new ones come first."""
+    """Arrays with at least two axes; new ones come first.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.atleast_2d(np.array([1, 2]))
+        Array([[1, 2]], dtype=int32)
+    """
     return _each(arys, lambda x: reshape(x, (*(1,) * (2 - x.ndim), *x.shape)) if x.ndim < 2 else x)
 
 
 def atleast_3d(*arys: Any) -> Any:
-    """Arrays with at least three axes; a vector of length n becomes (1, n, 1), a matrix (m, n) becomes (m, n, 1)."""
+    """Arrays with at least three axes; a vector of length n becomes (1, n, 1), a matrix (m, n) becomes (m, n, 1).
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.atleast_3d(np.ones((2, 3))).shape
+        (2, 3, 1)
+    """
 
     def widen(x: Array) -> Array:
         shape = {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}.get(x.ndim, x.shape)
@@ -160,12 +190,25 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Array:
 
 
 def permute_dims(a: Any, /, axes: Sequence[int]) -> Array:
-    """`transpose`, by its name in the array API standard."""
+    """`transpose`, by its name in the array API standard.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.permute_dims(np.ones((2, 3, 4)), (1, 0, 2)).shape
+        (3, 2, 4)
+    """
     return transpose(a, axes)
 
 
 def matrix_transpose(x: Any, /) -> Array:
-    """An array with its last two axes exchanged."""
+    """An array with its last two axes exchanged.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.matrix_transpose(np.array([[1, 2], [3, 4]]))
+        Array([[1, 3],
+               [2, 4]], dtype=int32)
+    """
     x = as_array(x)
     if x.ndim < 2:
         raise ShapeError(f"matrix_transpose needs at least two axes, and the array has {x.ndim}.")
@@ -173,7 +216,13 @@ def matrix_transpose(x: Any, /) -> Array:
 
 
 def swapaxes(a: Any, axis1: int, axis2: int) -> Array:
-    """An array with two axes exchanged."""
+    """An array with two axes exchanged.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.swapaxes(np.ones((2, 3, 4)), 0, 2).shape
+        (4, 3, 2)
+    """
     x = as_array(a)
     first, second = normalize_axis("swapaxes", axis1, x.ndim), normalize_axis("swapaxes", axis2, x.ndim)
     order = list(range(x.ndim))
@@ -188,6 +237,11 @@ def moveaxis(a: Any, source: int | Sequence[int], destination: int | Sequence[in
         a: an array.
         source: the axis, or axes, to move.
         destination: where each of them goes.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
+        (3, 4, 2)
     """
     x = as_array(a)
     sources = normalize_axes("moveaxis", source, x.ndim)
@@ -201,7 +255,13 @@ def moveaxis(a: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
-    """An array with `axis` moved to before the axis `start`."""
+    """An array with `axis` moved to before the axis `start`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.rollaxis(np.ones((2, 3, 4)), 2).shape
+        (4, 2, 3)
+    """
     x = as_array(a)
     axis = normalize_axis("rollaxis", axis, x.ndim)
     start = start + x.ndim if start < 0 else start
@@ -238,6 +298,12 @@ def broadcast_to(array: Any, shape: int | Sequence[int]) -> Array:
 
     Raises:
         ShapeError: if a length is neither 1 nor the new one.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.broadcast_to(np.array([1, 2]), (2, 2))
+        Array([[1, 2],
+               [1, 2]], dtype=int32)
     """
     x, shape = as_array(array), as_shape("broadcast_to", shape)
     if len(shape) < x.ndim or any(n not in (1, m) for n, m in zip(x.shape[::-1], shape[::-1], strict=False)):
@@ -246,7 +312,13 @@ def broadcast_to(array: Any, shape: int | Sequence[int]) -> Array:
 
 
 def broadcast_arrays(*args: Any) -> list[Array]:
-    """The arrays, broadcast to their common shape."""
+    """The arrays, broadcast to their common shape.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> [x.shape for x in np.broadcast_arrays(np.ones((2, 1)), np.ones(3))]
+        [(2, 3), (2, 3)]
+    """
     arrays = [as_array(x) for x in args]
     shape = broadcast_shapes(*(x.shape for x in arrays))
     return [shapes.broadcast_to(x, shape) for x in arrays]
@@ -348,7 +420,14 @@ def gather_along(x: Array, index: Array, axis: int, mode: str = "clip", fill_val
 
 
 def resize(a: Any, new_shape: int | Sequence[int]) -> Array:
-    """The elements of an array in a new shape of any size: repeated from the start where there are too few."""
+    """The elements of an array in a new shape of any size: repeated from the start where there are too few.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.resize(np.array([1, 2, 3]), (2, 2))
+        Array([[1, 2],
+               [3, 1]], dtype=int32)
+    """
     x, shape = ravel(a), as_shape("resize", new_shape)
     size = math.prod(shape)
     if size == 0 or x.shape[0] == 0:
@@ -363,19 +442,39 @@ def resize(a: Any, new_shape: int | Sequence[int]) -> Array:
 
 
 def flip(m: Any, axis: int | Sequence[int] | None = None) -> Array:
-    """An array with the order of its elements reversed along the given axes, or all."""
+    """An array with the order of its elements reversed along the given axes, or all.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.flip(np.array([1, 2, 3]))
+        Array([3, 2, 1], dtype=int32)
+    """
     x = as_array(m)
     axes = normalize_axes("flip", axis, x.ndim)
     return rev(x, axes=axes) if axes else x
 
 
 def fliplr(m: Any) -> Array:
-    """An array reversed along its second axis: left becomes right."""
+    """An array reversed along its second axis: left becomes right.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.fliplr(np.array([[1, 2], [3, 4]]))
+        Array([[2, 1],
+               [4, 3]], dtype=int32)
+    """
     return flip(m, 1)
 
 
 def flipud(m: Any) -> Array:
-    """An array reversed along its first axis: up becomes down."""
+    """An array reversed along its first axis: up becomes down.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.flipud(np.array([[1, 2], [3, 4]]))
+        Array([[3, 4],
+               [1, 2]], dtype=int32)
+    """
     return flip(m, 0)
 
 
@@ -445,7 +544,7 @@ def _roll_axis(x: Array, shift: Any, axis: int) -> Array:
     if length == 0:
         return x
     if isinstance(shift, Tracer):
-        places = ConcreteArray(numpy.arange(length, dtype=numpy.int32))
+        places = iota(shape=(length,), dtype=dtypes.int32, axis=0)
         index = mod(e.sub(*promote(places, shift)), length)
         return gather_along(x, index, axis)
     cut = -as_integer(shift, "the shift of roll") % length

@@ -60,6 +60,12 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
         condlist: bool arrays.
         choicelist: as many arrays; all broadcast together.
         default: what to take where no condition holds.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> x = np.arange(4)
+        >>> np.select([x < 1, x > 2], [-1, x], 0)
+        Array([-1,  0,  0,  3], dtype=int32)
     """
     if len(condlist) != len(choicelist) or not condlist:
         raise ArgumentError(f"select got {len(condlist)} conditions and {len(choicelist)} choices; give one each.")
@@ -127,12 +133,25 @@ def _places(mask: Array, size: int) -> tuple[Array, Array]:
 
 
 def flatnonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> Array:
-    """The places of the elements that are not zero in the flattened array; `size` as in `nonzero`."""
+    """The places of the elements that are not zero in the flattened array; `size` as in `nonzero`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.flatnonzero(np.array([[0, 3], [5, 0]]))
+        Array([1, 2], dtype=int32)
+    """
     return nonzero(ravel(a), size=size, fill_value=fill_value)[0]
 
 
 def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Array:
-    """The places of the elements that are not zero, one row each; `size` as in `nonzero`."""
+    """The places of the elements that are not zero, one row each; `size` as in `nonzero`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.argwhere(np.array([[0, 3], [5, 0]]))
+        Array([[0, 1],
+               [1, 0]], dtype=int32)
+    """
     x = as_array(a)
     if x.ndim == 0:
         count = as_condition(x)
@@ -149,6 +168,11 @@ def compress(condition: Any, a: Any, axis: int | None = None, *, size: int | Non
         a: an array; flattened if `axis` is None.
         axis: along which axis to choose.
         size: the length of the result, needed where the condition is traced; `fill_value` fills what is missing.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.compress(np.array([True, False, True]), np.array([1, 2, 3]))
+        Array([1, 3], dtype=int32)
     """
     x, chosen = as_array(a), as_condition(condition)
     if chosen.ndim != 1:
@@ -165,7 +189,14 @@ def compress(condition: Any, a: Any, axis: int | None = None, *, size: int | Non
 
 
 def extract(condition: Any, arr: Any, *, size: int | None = None, fill_value: Any = 0) -> Array:
-    """The elements of an array for which a condition of the same shape holds; `size` as in `compress`."""
+    """The elements of an array for which a condition of the same shape holds; `size` as in `compress`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> x = np.array([[1, 5], [7, 2]])
+        >>> np.extract(x > 3, x)
+        Array([5, 7], dtype=int32)
+    """
     return compress(ravel(as_array(condition)), ravel(arr), size=size, fill_value=fill_value)
 
 
@@ -248,7 +279,6 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Array:
     if length == 0:
         return e.full(values.shape, 0, dtypes.int32)
     rising = searchsorted(edges, values, side)
-    # Falling edges: count from the other end.
-    other = "right" if right else "left"
-    falling = e.sub(e.full((), length, dtypes.int32), searchsorted(flip(edges, 0), values, other))
+    # Falling edges are rising ones from the other end.
+    falling = e.sub(e.full((), length, dtypes.int32), searchsorted(flip(edges, 0), values, side))
     return e.select(e.ge(edges[-1], edges[0]), rising, falling)

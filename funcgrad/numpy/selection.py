@@ -17,6 +17,7 @@ from funcgrad.numpy.manipulation import broadcast_arrays, broadcast_to, gather_a
 from funcgrad.numpy.searching import as_condition, nonzero
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import shapes
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.indexing import scatter_set
 from funcgrad.primitives.operators import cast, mod, promote
 from funcgrad.primitives.reductions import cumsum
@@ -100,8 +101,9 @@ def _along_axis(name: str, x: Array, index: Array, axis: int) -> tuple[int, tupl
         if k == axis:
             place = from_start(index, length)
         else:
-            numbers = numpy.arange(common[k], dtype=numpy.int32) if length == common[k] else numpy.zeros(1, numpy.int32)
-            place = ConcreteArray(numbers.reshape(tuple(-1 if j == k else 1 for j in range(x.ndim))))
+            # An axis of length one is repeated: every index finds its only element.
+            shape = tuple(common[k] if j == k and length == common[k] else 1 for j in range(x.ndim))
+            place = iota(shape=shape, dtype=dtypes.int32, axis=k)
         places.append(shapes.broadcast_to(place, common))
     return axis, tuple(range(x.ndim)), places
 
@@ -109,7 +111,14 @@ def _along_axis(name: str, x: Array, index: Array, axis: int) -> tuple[int, tupl
 def put_along_axis(
     arr: Any, indices: Any, values: Any, axis: int | None, inplace: bool = False, *, mode: str | None = None
 ) -> Array:
-    """A copy of an array in which the elements that `take_along_axis` would take are replaced by `values`."""
+    """A copy of an array in which the elements that `take_along_axis` would take are replaced by `values`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.put_along_axis(np.zeros((2, 2)), np.array([[1], [0]]), 5.0, axis=1)
+        Array([[0., 5.],
+               [5., 0.]], dtype=float32)
+    """
     _check_not_in_place("put_along_axis", inplace)
     x, index = as_array(arr), as_indices("put_along_axis", indices)
     if axis is None:
@@ -129,6 +138,11 @@ def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = Fa
     """A copy of an array in which the elements with these numbers, in flattened order, are replaced by values.
 
     The values are repeated if they are fewer than the numbers. `mode`: "clip" (the default), "wrap" or "drop".
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.put(np.zeros(4), np.array([0, 2]), 1.0)
+        Array([1., 0., 1., 0.], dtype=float32)
     """
     _check_not_in_place("put", inplace)
     x, index, values = as_array(a), ravel(as_indices("put", ind)), ravel(v)
@@ -143,7 +157,14 @@ def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = Fa
 
 
 def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = False) -> Array:
-    """A copy of an array in which the elements under a mask are replaced by values, taken in order and repeated."""
+    """A copy of an array in which the elements under a mask are replaced by values, taken in order and repeated.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> x = np.arange(4)
+        >>> np.place(x, x > 1, [8, 9])
+        Array([0, 1, 8, 9], dtype=int32)
+    """
     _check_not_in_place("place", inplace)
     x, chosen, values = as_array(arr), as_condition(mask), ravel(vals)
     if chosen.shape != x.shape or not values.shape[0]:
@@ -161,6 +182,11 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Array
         a: an integer array.
         choices: arrays that broadcast with it.
         mode: what to do with numbers out of range: "raise" (needs values, so not under jit), "wrap" or "clip".
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.choose(np.array([1, 0]), [np.array([1, 2]), np.array([10, 20])])
+        Array([10,  2], dtype=int32)
     """
     number = as_indices("choose", a)
     arrays = [as_array(c) for c in choices]
@@ -222,6 +248,12 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False
         a: a matrix, or an array of more axes of one length.
         val: a scalar or an array of values.
         wrap: whether the diagonal of a tall matrix starts again after the last column.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.fill_diagonal(np.zeros((2, 2)), 1.0)
+        Array([[1., 0.],
+               [0., 1.]], dtype=float32)
     """
     _check_not_in_place("fill_diagonal", inplace)
     x, values = as_array(a), ravel(val)

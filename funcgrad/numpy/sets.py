@@ -20,6 +20,7 @@ from funcgrad.numpy.manipulation import gather_along, moveaxis, piece, ravel, re
 from funcgrad.numpy.searching import known_mask, nonzero, searchsorted
 from funcgrad.numpy.sorting import sort
 from funcgrad.primitives import elementwise as e
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.indexing import scatter_add, scatter_set
 from funcgrad.primitives.operators import cast, promote
 from funcgrad.primitives.reductions import cumsum
@@ -115,7 +116,7 @@ class _Found(NamedTuple):
 def _unique_rows(rows: Array, equal_nan: bool, size: int | None) -> _Found:
     """The distinct rows of a matrix in sorted order: where each first occurs, which one each row is, and how often."""
     length = rows.shape[0]
-    numbers = ConcreteArray(numpy.arange(length, dtype=numpy.int32))
+    numbers = iota(shape=(length,), dtype=dtypes.int32, axis=0)
     keys = unstack(rows, axis=1) or (e.full((length,), 0, dtypes.int32),)
     *ordered, order = sort_p(*keys, numbers, axis=0, num_keys=len(keys))
     # A row is new where it differs from the one before it in sorted order.
@@ -148,22 +149,46 @@ def _differ(x: Array, y: Array, equal_nan: bool) -> Array:
 
 
 def unique_all(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueAll:
-    """The distinct elements, where each first occurs, which one is at each place, and how often. NaN are distinct."""
+    """The distinct elements, where each first occurs, which one is at each place, and how often. NaN are distinct.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.unique_all(np.array([3, 1, 3])).indices
+        Array([1, 0], dtype=int32)
+    """
     return UniqueAll(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueCounts:
-    """The distinct elements and how often each occurs. NaN are distinct."""
+    """The distinct elements and how often each occurs. NaN are distinct.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.unique_counts(np.array([3, 1, 3])).counts
+        Array([1, 2], dtype=int32)
+    """
     return UniqueCounts(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueInverse:
-    """The distinct elements and which one stands at each place. NaN are distinct."""
+    """The distinct elements and which one stands at each place. NaN are distinct.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.unique_inverse(np.array([3, 1, 3])).inverse_indices
+        Array([1, 0, 1], dtype=int32)
+    """
     return UniqueInverse(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Array:
-    """The distinct elements. NaN are distinct."""
+    """The distinct elements. NaN are distinct.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.unique_values(np.array([3, 1, 3]))
+        Array([1, 3], dtype=int32)
+    """
     return unique(x, equal_nan=False, size=size, fill_value=fill_value)
 
 
@@ -210,6 +235,11 @@ def setdiff1d(
         ar1, ar2: arrays, flattened if they have more axes.
         assume_unique: whether the elements of `ar1` are known to be distinct; then they keep their order.
         size: the length of the result, needed under jit; missing elements are `fill_value` (0).
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.setdiff1d(np.array([1, 2, 3]), np.array([2]))
+        Array([1, 3], dtype=int32)
     """
     x, others = ravel(ar1), ravel(ar2)
     if assume_unique:
@@ -229,7 +259,13 @@ def _sorted_and_new(x: Array) -> tuple[Array, Array]:
 
 
 def union1d(ar1: Any, ar2: Any, *, size: int | None = None, fill_value: Any = None) -> Array:
-    """The distinct elements of two arrays together, sorted; `size` as in `unique`."""
+    """The distinct elements of two arrays together, sorted; `size` as in `unique`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.union1d(np.array([1, 3]), np.array([2, 3]))
+        Array([1, 2, 3], dtype=int32)
+    """
     return unique(concatenate([ravel(ar1), ravel(ar2)]), size=size, fill_value=fill_value)
 
 
@@ -250,10 +286,15 @@ def intersect1d(
         return_indices: whether to give also where each first occurs in `ar1` and in `ar2`.
         size: the length of the result, needed under jit; missing elements are `fill_value` (0), and their places the
             lengths of the arrays.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.intersect1d(np.array([1, 3]), np.array([2, 3]))
+        Array([3], dtype=int32)
     """
     first, second = promote(ar1, ar2)
     first, second = ravel(first), ravel(second)
-    numbers = [ConcreteArray(numpy.arange(x.shape[0], dtype=numpy.int32)) for x in (first, second)]
+    numbers = [iota(shape=x.shape, dtype=dtypes.int32, axis=0) for x in (first, second)]
     x, place = sort_p(first, numbers[0], axis=0, num_keys=1)
     mask = e.and_(_sorted_and_new(x)[1], isin(x, second))
     values = _chosen(x, mask, "intersect1d", size, fill_value)
@@ -272,7 +313,13 @@ def intersect1d(
 def setxor1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, *, size: int | None = None, fill_value: Any = None
 ) -> Array:
-    """The distinct elements that occur in exactly one of two arrays, sorted; `size` as in `setdiff1d`."""
+    """The distinct elements that occur in exactly one of two arrays, sorted; `size` as in `setdiff1d`.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.setxor1d(np.array([1, 3]), np.array([2, 3]))
+        Array([1, 2], dtype=int32)
+    """
     first, second = promote(ar1, ar2)
     x, fresh = _sorted_and_new(concatenate([ravel(first), ravel(second)]))
     in_one = e.ne(cast(isin(x, first), dtypes.int32), cast(isin(x, second), dtypes.int32))
@@ -280,7 +327,13 @@ def setxor1d(
 
 
 def trim_zeros(filt: Any, trim: str = "fb") -> Array:
-    """A vector without the zeros at its front ("f" in `trim`) and back ("b"); needs values, so not under jit."""
+    """A vector without the zeros at its front ("f" in `trim`) and back ("b"); needs values, so not under jit.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.trim_zeros(np.array([0, 1, 2, 0]))
+        Array([1, 2], dtype=int32)
+    """
     x = as_array(filt)
     if x.ndim != 1:
         raise ShapeError(f"trim_zeros takes a vector, not shape {x.shape}.")

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
 from funcgrad import dtypes
-from funcgrad.array import Array, ConcreteArray, as_array
+from funcgrad.array import Array, as_array
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.numpy.axes import as_integer, normalize_axis
 from funcgrad.numpy.manipulation import flip, ravel
 from funcgrad.primitives import elementwise as e
-from funcgrad.primitives import shapes
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.operators import cast
 from funcgrad.primitives.sorting import sort as sort_p
 
@@ -62,8 +60,7 @@ def sort(
 
 def numbers_along(shape: tuple[int, ...], axis: int) -> Array:
     """0, 1, 2, ... along one axis, repeated along the others."""
-    numbers = ConcreteArray(numpy.arange(shape[axis], dtype=numpy.int32))
-    return shapes.broadcast_in_dim(numbers, shape=shape, axes=(axis,))
+    return iota(shape=shape, dtype=dtypes.int32, axis=axis)
 
 
 def argsort(
@@ -119,6 +116,11 @@ def partition(a: Any, kth: int | Sequence[int], axis: int = -1) -> Array:
     """The elements along an axis so that the `kth` stands where sorting would put it, with smaller ones before it.
 
     The parts on both sides come out sorted.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.partition(np.array([3, 1, 2]), 1)
+        Array([1, 2, 3], dtype=int32)
     """
     x = as_array(a)
     _check_kth("partition", kth, x.shape[normalize_axis("partition", axis, x.ndim)])
@@ -126,13 +128,25 @@ def partition(a: Any, kth: int | Sequence[int], axis: int = -1) -> Array:
 
 
 def argpartition(a: Any, kth: int | Sequence[int], axis: int = -1) -> Array:
-    """The numbers of the elements in the order in which `partition` puts them."""
+    """The numbers of the elements in the order in which `partition` puts them.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.argpartition(np.array([3, 1, 2]), 1)
+        Array([1, 2, 0], dtype=int32)
+    """
     x = as_array(a)
     _check_kth("argpartition", kth, x.shape[normalize_axis("argpartition", axis, x.ndim)])
     return argsort(x, axis)
 
 
 def sort_complex(a: Any) -> Array:
-    """The elements sorted along the last axis, first by real and then by imaginary part, as complex numbers."""
+    """The elements sorted along the last axis, first by real and then by imaginary part, as complex numbers.
+
+    Example:
+        >>> import funcgrad.numpy as np
+        >>> np.sort_complex(np.array([2.0, 1.0]))
+        Array([1.+0.j, 2.+0.j], dtype=complex64)
+    """
     x = sort(a)
     return x if dtypes.is_complex(x.dtype) else cast(x, dtypes.complex_of(x.dtype))

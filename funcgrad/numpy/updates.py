@@ -92,7 +92,7 @@ class IndexedUpdate:
 
     def set(self, values: Any, **options: Any) -> Array:
         """`x[index] = values`."""
-        return _update(self, values, scatter_set, lambda old, new: new, **options)
+        return _update(self, values, scatter_set, _replace, **options)
 
     def add(self, values: Any, **options: Any) -> Array:
         """`x[index] += values`, adding up the values of an index that occurs more than once."""
@@ -136,6 +136,10 @@ class IndexedUpdate:
             dtype = self.array.dtype
             return _update(self, 0, scatter_set, lambda old, _: cast(as_array(function(old)), dtype), **options)
         return self.set(function(self.get(mode="clip" if options.get("mode") else None)), **options)
+
+
+def _replace(old: Array, new: Array) -> Array:
+    return new
 
 
 def _ones_like(x: Array) -> Array:
@@ -192,13 +196,13 @@ def _update_block(x: Array, plan: IndexPlan, values: Array, combine: Callable[[A
     if backwards:
         values = rev(values, axes=backwards)
     bounds = [part.bounds() for part in plan.parts]  # type: ignore[union-attr]
-    block = tuple(slice(start, limit) for start, limit, _ in bounds)
-    old = read(x, parse_index(block, x.shape))
-    new = combine(old, values)
-    if new.shape == x.shape:
-        return new
+    if combine is not _replace:
+        block = tuple(slice(start, limit) for start, limit, _ in bounds)
+        values = combine(read(x, parse_index(block, x.shape)), values)
+    if values.shape == x.shape:
+        return values
     starts = [ConcreteArray(numpy.asarray(start, numpy.int32)) for start, _, _ in bounds]
-    return dynamic_update_slice(x, new, *starts)
+    return dynamic_update_slice(x, values, *starts)
 
 
 def _scatter(x: Array, plan: IndexPlan, values: Array, scatter: Primitive, mode: str) -> Array:
@@ -222,10 +226,10 @@ def _scatter(x: Array, plan: IndexPlan, values: Array, scatter: Primitive, mode:
             index = arrays[axis]
             index = reshape(index, shape=(*index.shape, *(1,) * len(sliced))) if sliced else index
         else:
-            place = numpy.arange(part.length, dtype=numpy.int32) * part.step + part.start
+            places = numpy.arange(part.length) * part.step + part.start
             after = 0 if part.dropped else len(sliced) - sliced.index(axis) - 1
             shape = () if part.dropped else (part.length, *(1,) * after)
-            index = ConcreteArray(place.astype(numpy.int32).reshape(shape))
+            index = ConcreteArray(places.astype(numpy.int32).reshape(shape))
         axes.append(axis)
         indices.append(broadcast_index(index, common))
     return scatter(x, values, *indices, axes=tuple(axes), mode=mode)
