@@ -111,11 +111,17 @@ class Primitive:
     def __call__(self, *operands: Array, **params: Any) -> Any:
         interpreter = _current()
         if interpreter.only_cares_for_tracers and not self.carries_functions:
+            buffers = []
             for x in operands:
                 if type(x) is not ConcreteArray:
                     break
+                buffers.append(x._data)
             else:  # plain values concern no transform, from here down to the ground
-                return ground.interpret(self, operands, params)
+                try:
+                    result = self.evaluate(*buffers, **params)  # type: ignore[misc]
+                except Exception as error:
+                    result = evaluate_after(error, self, operands, params)
+                return ConcreteArray(result) if type(result) is numpy.ndarray else wrap_result(self, operands, result)
         if interpreter is ground:
             return ground.interpret(self, operands, params)
         _set_current(interpreter.parent)
@@ -164,10 +170,18 @@ class Interpreter:
         """The result of the primitive; a list of results where the primitive has several."""
         raise NotImplementedError
 
-    def __enter__(self):
-        parent = _current()
+    def interpret_program(self, program: Any, operands: Sequence[Array]) -> list[Array]:
+        """Run a Program under this interpreter: for `call` and others that carry one, to see what is inside."""
+        with within(self):
+            return program(*operands)
+
+    def open(self, parent: Interpreter) -> None:
+        """Take the place inside of `parent`; part of entering the `with` block."""
         self.parent, self.active = parent, True
         self.only_cares_for_tracers = self.passes_constants and parent.only_cares_for_tracers
+
+    def __enter__(self):
+        self.open(_current())
         _set_current(self)
         return self
 
@@ -184,23 +198,21 @@ class Evaluate(Interpreter):
 
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
         try:
-            if len(operands) == 2:  # written out for the most frequent case, which a comprehension would slow down
-                x, y = operands
-                result = primitive.evaluate(x._data, y._data, **params)
-            else:
-                result = primitive.evaluate(*[x._data for x in operands], **params)
+            result = primitive.evaluate(*[x._data for x in operands], **params)
         except Exception as error:
-            result = _evaluate_after(error, primitive, operands, params)
-        if primitive.multiple_results:
-            return [wrap(x) for x in result]
-        if type(result) is not numpy.ndarray:
-            if primitive.keeps_weak_type and operands and all(type(x) is WeakArray for x in operands):
-                return wrap(result, weak=True)
-            return wrap(result)
-        return ConcreteArray(result)
+            result = evaluate_after(error, primitive, operands, params)
+        return wrap_result(primitive, operands, result)
 
 
-def _evaluate_after(error: Exception, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+def wrap_result(primitive: Primitive, operands: Sequence[Array], result: Any) -> Any:
+    """What a primitive computed, as arrays."""
+    if primitive.multiple_results:
+        return [wrap(x) for x in result]
+    weak = primitive.keeps_weak_type and operands and all(type(x) is WeakArray for x in operands)
+    return wrap(result, bool(weak))
+
+
+def evaluate_after(error: Exception, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
     """What to do when a buffer computation failed: say why in the user's words, or carry on where NumPy only warned.
 
     Nothing is checked before a computation, which keeps small arrays fast; a failure is explained afterwards.
@@ -232,6 +244,9 @@ _current, _set_current = _context.get, _context.set
 def current_interpreter() -> Interpreter:
     """The interpreter that the next operation of this thread or task goes to."""
     return _current()
+
+
+set_current_interpreter = _set_current
 
 
 class within:
@@ -315,6 +330,7 @@ __all__ = [
     "check_not_traced",
     "current_interpreter",
     "ground",
+    "set_current_interpreter",
     "user_line",
     "within",
 ]

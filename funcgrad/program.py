@@ -18,25 +18,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.array import AbstractArray, Array
-from funcgrad.core import Interpreter, Primitive, Tracer
+from funcgrad.core import Interpreter, Primitive, Tracer, current_interpreter, within
 from funcgrad.errors import ProgramError, SourceLine, TracedValueError, user_line
 
 
 class Variable:
     """A name for a value in a Program. Two variables are the same only if they are one object."""
 
-    __slots__ = ("aval", "dtype", "shape")
+    __slots__ = ("dtype", "shape", "weak_type")
 
-    def __init__(self, aval: AbstractArray):
-        self.aval, self.shape, self.dtype = aval, aval.shape, aval.dtype
+    def __init__(self, like: Any):
+        """A variable with the shape, dtype and weakness of `like`: an abstract value or any array."""
+        self.shape, self.dtype, self.weak_type = like.shape, like.dtype, like.weak_type
+
+    @property
+    def aval(self) -> AbstractArray:
+        return AbstractArray(self.shape, self.dtype, self.weak_type)
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-    @property
-    def weak_type(self) -> bool:
-        return self.aval.weak_type
 
     def __repr__(self) -> str:
         return f"Variable({self.aval!r})"
@@ -170,12 +171,15 @@ class Program:
 class StageTracer(Tracer):
     """Stands for a variable of the Program that a `Stage` is writing."""
 
-    __slots__ = ("aval", "dtype", "shape", "variable")
-    aval: AbstractArray
+    __slots__ = ("dtype", "shape", "variable", "weak_type")
 
     def __init__(self, interpreter: Stage, variable: Variable):
         self.interpreter, self.variable = interpreter, variable
-        self.aval, self.shape, self.dtype = variable.aval, variable.shape, variable.dtype
+        self.shape, self.dtype, self.weak_type = variable.shape, variable.dtype, variable.weak_type
+
+    @property
+    def aval(self) -> AbstractArray:
+        return self.variable.aval
 
     def concrete(self, purpose: str):
         if purpose == "bool()":
@@ -230,6 +234,14 @@ class Record(Stage):
     passes_constants = True
 
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
+        if primitive.multiple_results or primitive.stage is not None:
+            if any(type(x) is StageTracer and x.interpreter is self for x in operands):
+                return super().interpret(primitive, operands, params)
+            return primitive(*operands, **params)
+        return self.step(primitive, operands, params, None)
+
+    def step(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any], like: Any) -> Any:
+        """Record a primitive with one result that looks like `like`, or like what its abstract rule says."""
         atoms, constant = [], True
         for x in operands:
             if type(x) is StageTracer and x.interpreter is self:
@@ -238,16 +250,28 @@ class Record(Stage):
             else:
                 atoms.append(x)
         if constant:
-            return primitive(*operands, **params)
-        if primitive.multiple_results or primitive.stage is not None:
-            return super().interpret(primitive, operands, params)
-        # What `record` does, for the one case in which an eager gradient spends its time.
-        variable = Variable((primitive.abstract or primitive.rule("abstract", "reverse mode"))(*operands, **params))
+            with within(self.parent):
+                return primitive(*operands, **params)
+        if like is None:
+            like = (primitive.abstract or primitive.rule("abstract", "reverse mode"))(*operands, **params)
+        variable = Variable(like)
+        variable.weak_type = False  # a tangent is no Python scalar, even that of one
         self.equations.append(Equation(primitive, atoms, params, (variable,)))
         return StageTracer(self, variable)
 
     def source(self) -> None:
         return None  # walking the stack would cost as much as a small operation; linear steps mirror the primal ones
+
+
+def linear_step(like: Array, primitive: Primitive, *operands: Array, **params: Any) -> Any:
+    """`primitive(*operands, **params)`, for the step of a derivative rule whose result looks like the result `like`.
+
+    The same as calling the primitive, and quicker where an eager gradient records it: nothing is left to find out.
+    """
+    interpreter = current_interpreter()
+    if type(interpreter) is Record:
+        return interpreter.step(primitive, operands, params, like)
+    return primitive(*operands, **params)
 
 
 def stage(function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f") -> Program:

@@ -16,9 +16,9 @@ from funcgrad.array import AbstractArray
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
-from funcgrad.primitives.elementwise import add_tangents, convert
+from funcgrad.primitives.elementwise import add, convert
 from funcgrad.primitives.shapes import transpose
-from funcgrad.program import Variable
+from funcgrad.program import Variable, linear_step
 
 DimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -123,10 +123,12 @@ def _evaluate(x, y, *, dimension_numbers, preferred_element_type=None):
 
 def _jvp(primals, tangents, **params):
     (x, y), (s, t) = primals, tangents
-    tangent = None if s is None else dot_general(s, y, **params)
+    result = dot_general(x, y, **params)
+    tangent = None if s is None else linear_step(result, dot_general, s, y, **params)
     if t is not None:
-        tangent = add_tangents(tangent, dot_general(x, t, **params))
-    return dot_general(x, y, **params), tangent
+        other = linear_step(result, dot_general, x, t, **params)
+        tangent = other if tangent is None else linear_step(result, add, tangent, other)
+    return result, tangent
 
 
 def _transpose(cotangent, x, y, *, dimension_numbers, preferred_element_type=None):

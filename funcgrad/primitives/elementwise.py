@@ -22,7 +22,7 @@ from funcgrad.core import Primitive
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives import special
 from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, move_axis, reshape, sum_to
-from funcgrad.program import Variable
+from funcgrad.program import Variable, linear_step
 
 BOOL, INTEGER, FLOATING, COMPLEX = "bool", "integer", "floating", "complex"
 NUMBERS = (INTEGER, FLOATING, COMPLEX)
@@ -106,7 +106,7 @@ def elementwise(
 
     def unary_jvp(primals, tangents, **params):
         result = primitive(*primals, **params)
-        return result, mul(tangents[0], derivatives[0](result, *primals, **params))
+        return result, linear_step(result, mul, tangents[0], derivatives[0](result, *primals, **params))
 
     def constant_jvp(primals, tangents, **params):
         return primitive(*primals, **params), None
@@ -171,8 +171,11 @@ def add_tangents(a: Array | None, b: Array | None) -> Array | None:
 
 
 def _add_jvp(primals, tangents):
-    result = add(*primals)
-    return result, broadcast_to(add_tangents(*tangents), result.shape)  # type: ignore[arg-type]
+    (x, y), (s, t) = primals, tangents
+    result = add(x, y)
+    if s is not None and t is not None:
+        return result, linear_step(result, add, s, t)
+    return result, broadcast_to(t if s is None else s, result.shape)
 
 
 def _add_transpose(cotangent, x, y):

@@ -18,13 +18,15 @@ from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
+from funcgrad.program import linear_step
 
 
 def linear_jvp(primitive: Primitive):
     """The jvp rule of a primitive that is linear in its only operand: do the same to the tangent."""
 
     def jvp(primals, tangents, **params):
-        return primitive(*primals, **params), primitive(*tangents, **params)
+        result = primitive(*primals, **params)
+        return result, linear_step(result, primitive, *tangents, **params)
 
     return jvp
 

@@ -79,6 +79,8 @@ def normalize_positions(positions: int | Sequence[int], count: int, name: str) -
     Raises:
         ArgumentError: if there is no such argument.
     """
+    if type(positions) is int and 0 <= positions < count:
+        return (positions,)
     found = (positions,) if isinstance(positions, int) else tuple(positions)
     for position in found:
         if not isinstance(position, int) or not -count <= position < count:

@@ -24,6 +24,7 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
+from funcgrad.core import current_interpreter, set_current_interpreter
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
 from funcgrad.primitives.operators import cast
@@ -35,21 +36,32 @@ from funcgrad.transforms.jvp import DualTracer, Forward
 class Linearize(Forward):
     """Forward mode over a `Record`: tangents are variables, and what happens to them is written down."""
 
-    parent: Record
     splits_known_from_linear = True
+
+    def __init__(self):
+        self.record = Record()
+
+    def __enter__(self):
+        self.record.open(current_interpreter())
+        self.open(self.record)
+        set_current_interpreter(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        set_current_interpreter(self.record.parent)
+        self.active = self.record.active = False
 
     def input(self, primal: Array) -> tuple[Array, Variable | None]:
         """An input of the function with a fresh tangent, and the variable of that tangent."""
-        aval = primal.aval
-        if not dtypes.is_differentiable(aval.dtype):
+        if not dtypes.is_differentiable(primal.dtype):
             return primal, None
-        tangent = StageTracer(self.parent, Variable(aval.strong() if aval.weak_type else aval))
+        tangent = StageTracer(self.record, Variable(primal.aval.strong() if primal.weak_type else primal))
         return DualTracer(self, primal, tangent), tangent.variable
 
     def output(self, x: Any) -> tuple[Array, Any]:
         """A result of the function, and its tangent as it stands in the linear Program."""
         primal, tangent = self.split(x)
-        return primal, None if tangent is None else self.parent.atom(tangent)
+        return primal, None if tangent is None else self.record.atom(tangent)
 
 
 def backward(
@@ -91,10 +103,10 @@ def linearize_flat(function: Callable[..., Sequence[Any]], primals: Sequence[Arr
 
     The tangents of inputs or outputs that have none stand as None in the lists of variables that come with it.
     """
-    with Record() as record, Linearize() as linearize:
+    with Linearize() as linearize:
         inputs = [linearize.input(x) for x in primals]
         outputs = [linearize.output(x) for x in function(*(x for x, _ in inputs))]
-    return [x for x, _ in outputs], record.equations, [t for _, t in inputs], [t for _, t in outputs]
+    return [x for x, _ in outputs], linearize.record.equations, [t for _, t in inputs], [t for _, t in outputs]
 
 
 def linearize_program(program: Program, active: tuple[bool, ...]):
@@ -111,13 +123,13 @@ def linearize_program(program: Program, active: tuple[bool, ...]):
         parts: dict[str, Any] = {}
 
         def function(*primals):
-            with Record() as record, Linearize() as linearize:
+            with Linearize() as linearize:
                 inputs = [linearize.input(x) if a else (x, None) for x, a in zip(primals, active, strict=True)]
                 outputs = [linearize.output(x) for x in program(*(x for x, _ in inputs))]
             tangents = [t for _, t in outputs if t is not None]
             variables = [t for _, t in inputs if t is not None]
             linear, residuals = Program(
-                variables, record.equations, tangents, f"linear_part_of_{program.name}"
+                variables, linearize.record.equations, tangents, f"linear_part_of_{program.name}"
             ).close_over()
             parts.update(linear=linear, has_tangent=[t is not None for _, t in outputs])
             return [*(x for x, _ in outputs), *residuals]
@@ -253,7 +265,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False) -> Any:
     """
     flat, structure = tree.flatten(primals)
     flat = as_arrays(flat, structure, "vjp")
-    with Record() as record, Linearize() as interpreter:
+    with Linearize() as interpreter:
         inputs = [interpreter.input(x) for x in flat]
         output = fun(*tree.unflatten(structure, [x for x, _ in inputs]))
         outputs, out_structure, aux = unwrap_outputs(output, has_aux, "vjp")
@@ -266,7 +278,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False) -> Any:
             given = _cotangent_leaves(cotangent, result)
         given = [None if c is None else as_arrays([c], LEAF, "vjp")[0] for c in given]
         cotangents = [_checked_cotangent(c, x) for c, (x, _) in zip(given, pairs, strict=True)]
-        moved = backward(record.equations, [t for _, t in pairs], cotangents, [t for _, t in inputs])
+        moved = backward(interpreter.record.equations, [t for _, t in pairs], cotangents, [t for _, t in inputs])
         leaves = [
             instantiate(c, x) if t is not None else None for c, x, (_, t) in zip(moved, flat, inputs, strict=True)
         ]
@@ -340,7 +352,7 @@ def value_and_grad(
         for x in flat:
             if x.dtype.kind != "f":
                 _check_differentiable(x, chosen, flat, holomorphic)
-        with Record() as record, Linearize() as interpreter:
+        with Linearize() as interpreter:
             inputs = [interpreter.input(x) for x in flat]
             duals = tree.unflatten(structure, [x for x, _ in inputs])
             arguments = list(args)
@@ -355,11 +367,12 @@ def value_and_grad(
             _check_scalar(outputs, holomorphic)
         assert value is not None
         seed = full((), 1, value.dtype)
-        moved = backward(record.equations, [tangent], [seed], [t for _, t in inputs])
+        moved = backward(interpreter.record.equations, [tangent], [seed], [t for _, t in inputs])
         gradient = tree.unflatten(
             structure, [zeros_like(x) if c is None else c for c, x in zip(moved, flat, strict=True)]
         )
-        value = tree.unflatten(out_structure, [value])
+        if out_structure is not LEAF:
+            value = tree.unflatten(out_structure, [value])
         return ((value, _without_tangents(aux, interpreter)) if has_aux else value), gradient
 
     return value_and_gradient
