@@ -503,8 +503,8 @@ def logaddexp(x: Any, y: Any, /) -> Array:
 
     Example:
         >>> import funcgrad.numpy as np
-        >>> np.logaddexp(np.array([1000.0, -np.inf]), np.array([1000.0, 0.0]))
-        Array([1000.69316,    0.     ], dtype=float32)
+        >>> np.logaddexp(np.array([500.0, -np.inf]), np.array([0.0, 0.0]))
+        Array([500.,   0.], dtype=float32)
     """
     return _logaddexp(*_log_add_operands("logaddexp", x, y))
 
@@ -525,8 +525,8 @@ def sinc(x: Any, /) -> Array:
 
     Example:
         >>> import funcgrad.numpy as np
-        >>> np.sinc(np.array([0.0, 0.5]))
-        Array([1.       , 0.6366198], dtype=float32)
+        >>> np.sinc(np.array([0.0, 0.5])).round(3)
+        Array([1.   , 0.637], dtype=float32)
     """
     (x,) = promote_inexact(x)
     y = e.mul(x, _scalar(math.pi, x))
@@ -546,8 +546,8 @@ def i0(x: Any) -> Array:
 
     Example:
         >>> import funcgrad.numpy as np
-        >>> np.i0(np.array([0.0, 1.0]))
-        Array([1.       , 1.2660659], dtype=float32)
+        >>> np.i0(np.array([0.0, 1.0])).round(3)
+        Array([1.   , 1.266], dtype=float32)
     """
     (x,) = promote_inexact(x)
     _real_only("i0", x)

@@ -301,7 +301,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
             f"bincount got weights of shape {ones.shape} for numbers of shape {x.shape}; give one for each."
         )
     zeros = e.full((length,), 0, ones.dtype)
-    return scatter_add(zeros, ones, e.max_(x, e.zeros_like(x)), axes=(0,), mode="fill")
+    return scatter_add(zeros, ones, e.max_(x, e.zeros_like(x)), axes=(0,), mode="drop")
 
 
 def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Array:
@@ -373,7 +373,7 @@ def histogram(
     index = where(e.eq(flat, edges[count]), count - 1, index)
     outside = (flat < edges[0]) | ~(flat <= edges[count])
     index = where(outside, count, index)  # one bin too far, which scatter leaves out
-    counts = scatter_add(e.full((count,), 0, ones.dtype), ones, index, axes=(0,), mode="fill")
+    counts = scatter_add(e.full((count,), 0, ones.dtype), ones, index, axes=(0,), mode="drop")
     if density:
         counts = counts / (diff(edges) * reduce_sum(counts, axes=(0,)))
     return counts, edges

@@ -29,8 +29,8 @@ def erf(x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.erf(np.array([0.0, 1.0]))
-        Array([0.       , 0.8427008], dtype=float32)
+        >>> special.erf(np.array([0.0, 1.0])).round(3)
+        Array([0.   , 0.843], dtype=float32)
     """
     return e.erf(*promote_inexact(x))
 
@@ -80,8 +80,8 @@ def log_ndtr(x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.log_ndtr(np.array([-100.0]))
-        Array([-5005.524], dtype=float32)
+        >>> special.log_ndtr(np.array([-100.0])).round(1)
+        Array([-5005.5], dtype=float32)
     """
     (x,) = promote_inexact(x)
     # Where the series below is exact to the last digit, and erfc is not yet 0.
@@ -108,8 +108,8 @@ def gammaln(x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.gammaln(np.array([1.0, 5.0]))
-        Array([0.       , 3.1780539], dtype=float32)
+        >>> special.gammaln(np.array([1.0, 5.0])).round(3)
+        Array([0.   , 3.178], dtype=float32)
     """
     return e.lgamma(*promote_inexact(x))
 
@@ -120,8 +120,8 @@ def gamma(x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.gamma(np.array([0.5]))
-        Array([1.7724539], dtype=float32)
+        >>> special.gamma(np.array([0.5])).round(3)
+        Array([1.772], dtype=float32)
     """
     (x,) = promote_inexact(x)
     zero, two = _scalar(0, x), _scalar(2, x)
@@ -153,8 +153,8 @@ def digamma(x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.digamma(np.array([1.0]))
-        Array([-0.5772157], dtype=float32)
+        >>> special.digamma(np.array([1.0])).round(3)
+        Array([-0.577], dtype=float32)
     """
     return e.digamma(*promote_inexact(x))
 
@@ -165,8 +165,8 @@ def polygamma(n: Any, x: Any) -> Array:
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.polygamma(1, np.array([1.0]))
-        Array([1.644934], dtype=float32)
+        >>> special.polygamma(1, np.array([1.0])).round(3)
+        Array([1.645], dtype=float32)
     """
     return e.polygamma(*promote_inexact(n, x))
 
@@ -310,8 +310,8 @@ def logsumexp(
     Example:
         >>> import funcgrad.numpy as np
         >>> from funcgrad.scipy import special
-        >>> special.logsumexp(np.array([1000.0, 1000.0]))
-        Array(1000.69316, dtype=float32)
+        >>> special.logsumexp(np.array([1000.0, 1000.0])).round(1)
+        Array(1000.7, dtype=float32)
     """
     x, factor = (*promote_inexact(a), None) if b is None else promote_inexact(a, b)
     if factor is not None:
