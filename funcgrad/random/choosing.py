@@ -15,7 +15,7 @@ from funcgrad.numpy.reductions import cumsum
 from funcgrad.numpy.searching import searchsorted
 from funcgrad.numpy.selection import take
 from funcgrad.primitives import elementwise as e
-from funcgrad.primitives.movement import iota
+from funcgrad.primitives.counting import iota
 from funcgrad.primitives.operators import cast, promote_inexact
 from funcgrad.primitives.reductions import argmax
 from funcgrad.primitives.shapes import move_axis, reshape

@@ -145,12 +145,11 @@ def gumbel(key: Array, shape: Shape = (), dtype: Any = dtypes.float32) -> Array:
     return e.neg(e.log(e.neg(e.log(_positive("gumbel", key, shape, dtype)))))
 
 
-def _positive(name: str, key: Any, shape: Shape, dtype: Any, least: str = "tiny") -> Array:
-    """Uniform numbers from the smallest normal number of the dtype, or its epsilon, to 1."""
+def _positive(name: str, key: Any, shape: Shape, dtype: Any) -> Array:
+    """Uniform numbers of which none is 0: the smallest normal number of the dtype stands in for it."""
     dtype = checked_dtype(name, dtype)
-    return uniform_between(
-        name, key, checked_shape(name, shape), dtype, float(getattr(ml_dtypes.finfo(dtype), least)), 1.0
-    )
+    u = uniform_between(name, key, checked_shape(name, shape), dtype, 0.0, 1.0)
+    return e.max_(u, constant(float(ml_dtypes.finfo(dtype).tiny), dtype))
 
 
 def laplace(key: Array, shape: Shape = (), dtype: Any = dtypes.float32) -> Array:
@@ -222,5 +221,7 @@ def cauchy(key: Array, shape: Shape = (), dtype: Any = dtypes.float32) -> Array:
         >>> fg.random.cauchy(fg.random.key(0), (3,)).shape
         (3,)
     """
-    u = _positive("cauchy", key, shape, dtype, "eps")
-    return e.tan(e.mul(constant(math.pi, u.dtype), e.sub(u, constant(0.5, u.dtype))))
+    dtype = checked_dtype("cauchy", dtype)
+    epsilon = float(ml_dtypes.finfo(dtype).eps)
+    u = uniform_between("cauchy", key, checked_shape("cauchy", shape), dtype, epsilon, 1.0)
+    return e.tan(e.mul(constant(math.pi, dtype), e.sub(u, constant(0.5, dtype))))

@@ -11,7 +11,8 @@ from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, constant
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 from funcgrad.primitives import elementwise as e
-from funcgrad.primitives.movement import concatenate, iota, slice_
+from funcgrad.primitives.counting import iota
+from funcgrad.primitives.movement import concatenate, slice_
 from funcgrad.primitives.operators import cast
 from funcgrad.primitives.randomness import threefry2x32
 from funcgrad.primitives.shapes import reshape
