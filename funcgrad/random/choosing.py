@@ -50,7 +50,7 @@ def randint(key: Array, shape: Shape, minval: Any, maxval: Any, dtype: Any = dty
     Example:
         >>> import funcgrad as fg
         >>> fg.random.randint(fg.random.key(0), (5,), 0, 10)
-        Array([...], dtype=int32)
+        Array([9, 0, 2, 3, 1], dtype=int32)
     """
     shape, dtype = checked_shape("randint", shape), checked_dtype("randint", dtype, "integer")
     working = dtypes.int32 if dtype.itemsize < 4 else dtype  # enough bits that the remainders are fair
@@ -208,15 +208,13 @@ def choice(key: Array, a: int | Array, shape: Shape = (), replace: bool = True, 
     if not draws:
         empty = shape if array is None else (*array.shape[:axis], *shape, *array.shape[axis + 1 :])
         return e.full(empty, 0, dtypes.int32 if array is None else array.dtype)
-    if replace and p is None:
-        index = randint(key, shape, 0, length)
+    if p is None:
+        index = randint(key, shape, 0, length) if replace else reshape(permutation(key, length)[:draws], shape=shape)
     elif replace:
         total = cumsum(p)
         # 1 - u lies in (0, 1], so that an element of probability zero is never the one that is reached first.
         reached = e.mul(total[-1], e.sub(constant(1, p.dtype), uniform(key, shape, p.dtype)))
         index = cast(searchsorted(total, reached), dtypes.int32)
-    elif p is None:
-        index = reshape(permutation(key, length)[:draws], shape=shape)
     else:
         index = reshape(_largest(e.add(gumbel(key, (length,), p.dtype), e.log(p)), draws), shape=shape)
     return index if array is None else take(array, index, axis)

@@ -110,7 +110,7 @@ def fold_in(key: Array, data: int | Array) -> Array:
     Example:
         >>> import funcgrad as fg
         >>> fg.random.fold_in(fg.random.key(0), 7)
-        Array([3301947115,  958563793], dtype=uint32)
+        Array([2716826189,  292468403], dtype=uint32)
     """
     if isinstance(data, int) and not 0 <= data < 2**32:
         raise ArgumentError(f"fold_in takes an integer from 0 to 2**32 - 1, not {data}; use data % 2**32.")
