@@ -15,7 +15,7 @@ from funcgrad.primitives.shapes import reshape
 
 def _abstract(*, shape, dtype, axis):
     if not 0 <= axis < len(shape) or any(length < 0 for length in shape):
-        raise ShapeError(f"iota cannot count along axis {axis} of the shape {tuple(shape)}; name an axis that is there.")
+        raise ShapeError(f"iota cannot count along axis {axis} of the shape {tuple(shape)}; name one of its axes.")
     if dtypes.is_bool(dtype):
         raise DtypeError("iota counts, and a bool cannot; choose an integer or floating dtype.")
     return AbstractArray(tuple(shape), dtype)

@@ -18,7 +18,7 @@ Indices count from the start; a negative one is out of bounds. `mode` says what 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -31,7 +31,7 @@ from funcgrad.devices import array_module
 from funcgrad.errors import ArgumentError, DtypeError, ShapeError
 from funcgrad.primitives.counting import iota
 from funcgrad.primitives.elementwise import instantiate, is_linear, zeros_like
-from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, check_axes, move_axis, to_front
+from funcgrad.primitives.shapes import broadcast_in_dim, check_axes, move_axis, to_front
 
 READ_MODES = ("clip", "fill", "zero", "promise_in_bounds")
 WRITE_MODES = ("drop", "clip", "promise_in_bounds")
@@ -57,10 +57,12 @@ def indexed_shape(name: str, x: Any, indices: Sequence[Any], axes: tuple[int, ..
     shape = tuple(indices[0].shape) if indices else ()
     for index in indices:
         if not dtypes.is_integer(index.dtype):
-            raise DtypeError(f"{name} needs integer indices, not {index.dtype.name}; convert them with x.astype(fg.int32).")
+            raise DtypeError(
+                f"{name} needs integer indices, not {index.dtype.name}; convert them with x.astype(fg.int32)."
+            )
         if tuple(index.shape) != shape:
             raise ShapeError(
-                f"{name} got index arrays of shapes {shape} and {tuple(index.shape)}; broadcast them to one shape first."
+                f"{name} got index arrays of shapes {shape} and {tuple(index.shape)}; broadcast them to one."
             )
     if mode in ("clip", "promise_in_bounds") and math.prod(shape) and any(x.shape[axis] == 0 for axis in axes):
         raise ShapeError(
@@ -71,6 +73,7 @@ def indexed_shape(name: str, x: Any, indices: Sequence[Any], axes: tuple[int, ..
 
 
 def check_mode(name: str, mode: str, known: Sequence[str]) -> None:
+    """Raise ArgumentError for a mode that `name` does not have."""
     if mode not in known:
         raise ArgumentError(f"{name} has no mode {mode!r} for indices out of bounds; choose one of {', '.join(known)}.")
 
@@ -79,7 +82,7 @@ def check_mode(name: str, mode: str, known: Sequence[str]) -> None:
 
 
 def find_rows(module: Any, indices: Sequence[Any], lengths: Sequence[int], need_inside: bool) -> tuple[Any, Any]:
-    """The number of the row that each tuple of indices names, clipped; and where all are in bounds, None for unasked."""
+    """The number of the row that each tuple of indices names, clipped; and where all of them are inside, if needed."""
     rows, inside = None, None
     for index, length in zip(indices, lengths, strict=True):
         if index.dtype.kind not in "iu" or index.shape != indices[0].shape:
@@ -190,6 +193,7 @@ def shift_axes(axes: Sequence[int], inserted: int) -> tuple[int, ...]:
 
 
 def gather_batch(size, operands, batch_axes, *, axes, mode):
+    """The batch rule of gather, which dynamic_slice uses as well."""
     (x, *indices), (x_axis, *index_axes) = operands, batch_axes
     if all(axis is None for axis in index_axes):
         # The batch axis of x is one more axis that is left.
@@ -225,6 +229,8 @@ def take_along(x: Array, index: Array, axis: int) -> Array:
 
 
 def scatter_abstract(name: str, accepts_bool: bool):
+    """The abstract rule of a scatter."""
+
     def abstract(x, updates, *indices, axes, mode):
         check_mode(name, mode, WRITE_MODES)
         shape = indexed_shape(name, x, indices, axes, mode)
@@ -285,7 +291,9 @@ def scatter_evaluate(ufunc: numpy.ufunc | None, accepts_bool: bool = True):
     return evaluate
 
 
-def scatter_batch(primitive_of):
+def scatter_batch(primitive_of: Callable[[], Primitive]):
+    """The batch rule of a scatter; `primitive_of()` is that primitive, which does not exist yet."""
+
     def batch(size, operands, batch_axes, *, axes, mode):
         (x, updates, *indices), (x_axis, updates_axis, *index_axes) = operands, batch_axes
         x, inner = to_front(x, x_axis, size), shift_axes(axes, 0)
@@ -327,9 +335,6 @@ scatter_add = Primitive(
 )
 
 
-def expand_indices_mask(mask: Array, x_ndim: int, axes: Sequence[int], shape: tuple[int, ...]) -> Array:
-    """Something of the shape of the index arrays, broadcast over the axes that are left."""
-    widened = broadcast_in_dim(
-        mask, shape=(*mask.shape, *(1,) * (x_ndim - len(axes))), axes=tuple(range(mask.ndim))
-    )
-    return broadcast_to(widened, shape)
+def over_left_axes(mask: Array, shape: tuple[int, ...]) -> Array:
+    """Something of the shape of the index arrays, repeated over the axes that are left."""
+    return broadcast_in_dim(mask, shape=shape, axes=tuple(range(mask.ndim)))

@@ -1,8 +1,8 @@
 """Writing to elements at given positions: scatter_set, scatter_mul, scatter_min, scatter_max.
 
-Axes, indices and modes are those of `gather` and `scatter_add`, which live in `gathering` and are offered here too. Where
-a position is named more than once, products, minima and maxima take in all updates; of several replacements the last
-one stands, and it alone has a derivative.
+Axes, indices and modes are those of `gather` and `scatter_add`, which live in `gathering` and are offered here too.
+Where a position is named more than once, products, minima and maxima take in all updates; of several replacements the
+last one stands, and it alone has a derivative.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from funcgrad.primitives.elementwise import (
 )
 from funcgrad.primitives.gathering import (
     READ_OF_WRITE,
-    expand_indices_mask,
     gather,
+    over_left_axes,
     scatter_abstract,
     scatter_add,
     scatter_batch,
@@ -67,8 +67,7 @@ def _set_transpose(cotangent, x, updates, *indices, axes, mode):
         of_updates = gather(cotangent, *indices, axes=axes, mode=READ_OF_WRITE[mode])
         if indices and math.prod(indices[0].shape) != 1:
             last = _is_last(indices, tuple(x.shape[axis] for axis in axes), mode)
-            last = expand_indices_mask(last, len(x.shape), axes, of_updates.shape)
-            of_updates = select(last, of_updates, zeros_like(of_updates))
+            of_updates = select(over_left_axes(last, of_updates.shape), of_updates, zeros_like(of_updates))
     return [of_x, of_updates, *[None] * len(indices)]
 
 
@@ -107,8 +106,8 @@ def _product_of_others(updates: Array, indices: Sequence[Array], lengths: tuple[
     """For each update, the product of all other updates of the same position.
 
     Not the product of all divided by the update, which could be zero. Sorted by position, the updates of one position
-    stand side by side, and the others of each are those before it and those after it. Their products come from doubling:
-    after k steps each place holds the product of the 2**k places up to it, as far as they share its position.
+    stand side by side, and the others of each are those before it and those after it. Their products come from
+    doubling: after k steps each place holds the product of the 2**k places up to it, as far as they share its position.
     """
     shape, count = updates.shape, math.prod(indices[0].shape)
     keys = [reshape(index, shape=(count,)) for index in indices]

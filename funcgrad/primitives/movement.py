@@ -95,12 +95,12 @@ def _pad_abstract(x, padding_value, *, config):
             f"pad got a padding_value of {padding_value.dtype.name} for an array of {x.dtype.name}; convert it."
         )
     if len(config) != len(x.shape):
-        raise ShapeError(f"pad got {len(config)} entries of config for an array of {len(x.shape)} axes; give one an axis.")
+        raise ShapeError(f"pad got {len(config)} entries of config for {len(x.shape)} axes; give one an axis.")
     shape = tuple(_padded_length(n, *entry) for n, entry in zip(x.shape, config, strict=True))
     if any(length < 0 for length in shape) or any(interior < 0 for _, _, interior in config):
         raise ShapeError(
-            f"pad cannot take more elements away than there are: {config} of shape {tuple(x.shape)} would leave {shape}; "
-            "use smaller negative amounts, and none between elements."
+            f"pad cannot take more elements away than there are: {config} would turn the shape {tuple(x.shape)} into "
+            f"{shape}; use smaller negative amounts, and none between elements."
         )
     return AbstractArray(shape, x.dtype)
 
@@ -257,8 +257,8 @@ rev = Primitive(
 )
 rev.jvp = linear_jvp(rev)
 
-# dynamic_slice and dynamic_update_slice: a block of fixed size whose place is a value. A place from which the block would
-# stick out is moved until it fits, as in JAX.
+# dynamic_slice and dynamic_update_slice: a block of fixed size whose place is a value. A place from which the block
+# would stick out is moved until it fits, as in JAX.
 
 
 def _check_block(name: str, x: Any, sizes: Sequence[int], starts: Sequence[Any]) -> None:
@@ -268,7 +268,7 @@ def _check_block(name: str, x: Any, sizes: Sequence[int], starts: Sequence[Any])
             "give one an axis."
         )
     if any(not 0 <= size <= length for size, length in zip(sizes, x.shape, strict=True)):
-        raise ShapeError(f"{name} got a block of shape {tuple(sizes)}, larger than the array of shape {tuple(x.shape)}.")
+        raise ShapeError(f"{name} got a block of shape {tuple(sizes)}, larger than the array's {tuple(x.shape)}.")
     for start in starts:
         if start.shape or not dtypes.is_integer(start.dtype):
             raise DtypeError(
@@ -328,9 +328,7 @@ def _dynamic_slice_batch(size, operands, axes, *, sizes):
     indexed, indices = _block_indices(size, shape, sizes, starts)
     if not indexed:  # the block is the whole array
         return x, x_axis
-    result, _ = gather_batch(
-        size, [x, *indices], [x_axis, *[0] * len(indices)], axes=indexed, mode="promise_in_bounds"
-    )
+    result, _ = gather_batch(size, [x, *indices], [x_axis, *[0] * len(indices)], axes=indexed, mode="promise_in_bounds")
     order = [*indexed, *(axis for axis in range(len(sizes)) if axis not in indexed)]
     return transpose(result, permutation=(0, *(order.index(axis) + 1 for axis in range(len(sizes))))), 0
 

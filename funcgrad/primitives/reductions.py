@@ -70,7 +70,7 @@ def _prod_evaluate(x, *, axes):
 
 
 def _product_of_others(x: Array) -> Array:
-    """For each row of `x` the product of all other rows: of pairs first, then for each its partner times those others."""
+    """For each row of `x` the product of all others: those of pairs of rows, then for each row times its partner."""
     count = x.shape[0]
     if count <= 1:
         return full(x.shape, 1, x.dtype)
@@ -183,7 +183,7 @@ argmin = _argument("argmin")
 # Running reductions: each element becomes the reduction of those up to it, or with `reverse` of those from it on
 
 
-def _running(name: str, accumulate: Callable[..., Any], accepts_bool: bool = False, accepts: int = 3) -> Primitive:
+def _running(name: str, accumulate: Callable[..., Any], accepts_bool: bool = False) -> Primitive:
     def abstract(x, *, axis, reverse):
         if not 0 <= axis < len(x.shape):
             raise ShapeError(f"{name} got axis {axis} for an array of {len(x.shape)} axes; name an axis that it has.")
