@@ -69,7 +69,7 @@ def check_primitive(
         others: further lists of operands of the same shapes and dtypes, used as further examples of a batch. Without
             them, examples are the operands with their elements permuted.
         linear: sets of positions of operands in which the primitive is jointly linear, for its `transpose` rule:
-            `[(0, 1)]` for a sum, `[(0,), (1,)]` for a product.
+            `[(0, 1)]` for a sum, `[(0,), (1,)]` for a product. Positions beyond the operands are left out.
         wrt: positions of the operands in which derivatives are checked; by default all floating and complex ones.
         modes: what to check, out of `MODES`. For a primitive that has no derivative pass `FORWARD_MODES`.
         batch_sizes: how long batches are.
@@ -271,9 +271,8 @@ class _Check:
             self.fail(f"{what}: {len(actual)} results where {len(expected)} were expected")
         for a, b in zip(actual, expected, strict=True):
             if tuple(a.shape) != tuple(b.shape) or a.dtype is not b.dtype:
-                self.fail(
-                    f"{what}: {AbstractArray(a.shape, a.dtype)!r} where {AbstractArray(b.shape, b.dtype)!r} was expected"
-                )
+                found, wanted = (AbstractArray(x.shape, x.dtype) for x in (a, b))
+                self.fail(f"{what}: {found!r} where {wanted!r} was expected")
 
     def same_pairing(self, left: tuple[Any, Any], right: tuple[Any, Any], what: str, tolerance: float) -> None:
         """The dot-product test: the pairings of two lists of cotangents and tangents are equal."""
@@ -546,8 +545,9 @@ class _PrimitiveCheck(_Check):
                 function = self.of(chosen, self.wide)
                 self.reverse_derivative(function, [self.wide[i] for i in chosen], f"operands {chosen}")
         for positions in linear if self.has_derivatives else ():
-            if all(i in self.active for i in positions):
-                self._linear_in(tuple(positions))
+            present = tuple(i for i in positions if i < len(self.operands))
+            if all(i in self.active for i in present):
+                self._linear_in(present)
 
     def _linear_in(self, positions: tuple[int, ...]) -> None:
         """The transpose rule itself, for each operand alone and for all that are jointly linear."""

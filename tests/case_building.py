@@ -45,7 +45,8 @@ class Case:
     linear: tuple[tuple[int, ...], ...] = ()
     modes: tuple[str, ...] = MODES
     wrt: tuple[int, ...] | None = None  # the operands that have derivatives; by default all floating ones
-    special_values: tuple[numpy.dtype, ...] = ()  # the dtypes in which infinities, NaN and the like are tried too
+    special_values: tuple[numpy.dtype, ...] = ()  # the dtypes in which infinities, NaN and the like are tried too,
+    operand_count: int = 1  # in each of so many operands
 
 
 # Values. They are multiples of 1/16 near zero: exact in every floating dtype, and never closer to each other, or to the
@@ -90,7 +91,7 @@ SHIFT = Domain(0, 7)
 
 
 class Separated(Domain):
-    """Values that all differ, for what depends on their order: a shuffled range. Some narrow dtypes hold few of them."""
+    """Values that all differ, for what depends on their order: a shuffled range."""
 
     def values(self, random, shape, dtype):
         if dtypes.is_bool(dtype):
@@ -98,10 +99,11 @@ class Separated(Domain):
         size = int(numpy.prod(shape, dtype=int))
         low = 0 if dtype.kind == "u" else -(size // 2)
         found = random.permutation(numpy.arange(low, low + size)).reshape(shape)
-        return (found if dtypes.is_integer(dtype) else found / 8).astype(dtype)
+        return (found if dtypes.is_integer(dtype) else found / 8 + self.low).astype(dtype)
 
 
-SEPARATED = Separated()
+SEPARATED = Separated(low=0.0)
+SEPARATED_BETWEEN = Separated(low=1 / 16)  # none of these equals one of those
 
 
 def between_jumps(at: float) -> Domain:
@@ -127,3 +129,20 @@ def example_of(make: Callable[[], list[Any]], params: dict[str, Any] | None = No
     """An example whose operands `make` gives anew at each call."""
     operands, *others = [make() for _ in range(EXAMPLES)]
     return Example(operands, others, params or {})
+
+
+def of_one_operand(params_of, accepted=ANY, domain=EVERYWHERE, shapes=shapes) -> st.SearchStrategy[Example]:
+    """Examples of a primitive with one operand; `params_of(draw, shape, dtype)` draws its params."""
+
+    @st.composite
+    def examples(draw):
+        shape, dtype, random = draw(shapes), draw(dtypes_of(accepted)), draw(seeds)
+        params = params_of(draw, shape, dtype)
+        return example_of(lambda: [domain.values(random, shape, dtype)], params)
+
+    return examples()
+
+
+def some_axes(draw, shape: Sequence[int]) -> tuple[int, ...]:
+    """Any set of the axes of a shape, in order."""
+    return tuple(axis for axis in range(len(shape)) if draw(st.booleans()))

@@ -80,6 +80,7 @@ def elementwise_case(
         linear=linear,
         modes=modes,
         special_values=special_values,
+        operand_count=len(domains) or 1,
     )
 
 
@@ -164,7 +165,13 @@ ROUNDING = [
     elementwise_case(e.round_, numpy.rint, between_jumps(0.5), accepts=FLOATS),
     # Its result differs from x by nothing that a difference quotient sees, and its tangent is zero by convention.
     elementwise_case(
-        e.nextafter, None, EVERYWHERE, EVERYWHERE, accepts=FLOATS, modes=("abstract", "batch", "program", "jit")
+        e.nextafter,
+        None,
+        EVERYWHERE,
+        EVERYWHERE,
+        accepts=FLOATS,
+        modes=("abstract", "batch", "program", "jit"),
+        special=False,
     ),
 ]
 

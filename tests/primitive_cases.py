@@ -7,6 +7,24 @@ params. Primitives that carry functions, or that mean something only inside of a
 """
 
 from elementwise_cases import ELEMENTWISE
-from structural_cases import CONTRACTIONS, SHAPES
+from selecting_cases import INDEXING, REDUCTIONS, SORTING
+from structural_cases import CONTRACTIONS, MOVEMENT, SHAPES
 
-CASES = {case.primitive.name: case for case in [*ELEMENTWISE, *SHAPES, *CONTRACTIONS]}
+CASES = {
+    case.primitive.name: case
+    for case in [*ELEMENTWISE, *SHAPES, *CONTRACTIONS, *MOVEMENT, *REDUCTIONS, *SORTING, *INDEXING]
+}
+
+TESTED_ELSEWHERE = {
+    "call": "test_transforms.py",
+    "custom_jvp_call": "test_transforms.py",
+    "custom_vjp_call": "test_transforms.py",
+    "custom_vjp_tangent": "test_transforms.py",
+    "psum": "test_collectives.py",
+    "pmax": "test_collectives.py",
+    "pmin": "test_collectives.py",
+    "all_gather": "test_collectives.py",
+    "ppermute": "test_collectives.py",
+    "axis_index": "test_collectives.py",
+    "axis_size": "test_collectives.py",
+}

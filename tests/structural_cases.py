@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy
 from case_building import (
     ANY,
-    BOOL,
     EVERYWHERE,
-    FLOATS,
-    INTEGERS,
     NUMBERS,
-    REALS,
-    SEPARATED,
     Case,
-    Domain,
     Example,
-    between_jumps,
     dtypes_of,
     example_of,
+    of_one_operand,
     seeds,
     shapes,
+    some_axes,
 )
 from hypothesis import strategies as st
 
 from funcgrad import dtypes
 from funcgrad.primitives.contraction import dot_general
+from funcgrad.primitives.movement import concatenate, dynamic_slice, dynamic_update_slice, iota, pad, rev, slice_
 from funcgrad.primitives.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
-
-
-def of_one_operand(params_of, accepted=ANY, domain=EVERYWHERE, shapes=shapes) -> st.SearchStrategy[Example]:
-    """Examples of a primitive with one operand; `params_of(draw, shape, dtype)` draws its params."""
-
-    @st.composite
-    def examples(draw):
-        shape, dtype, random = draw(shapes), draw(dtypes_of(accepted)), draw(seeds)
-        params = params_of(draw, shape, dtype)
-        return example_of(lambda: [domain.values(random, shape, dtype)], params)
-
-    return examples()
-
-
-def some_axes(draw, shape: Sequence[int]) -> tuple[int, ...]:
-    """Any set of the axes of a shape, in order."""
-    return tuple(axis for axis in range(len(shape)) if draw(st.booleans()))
-
 
 # Shapes
 
@@ -147,3 +124,116 @@ def product_reference(x, y, *, dimension_numbers, preferred_element_type=None):
 
 
 CONTRACTIONS = [Case(dot_general, products(), product_reference, linear=((0,), (1,)))]
+
+# Movement
+
+
+def slices(draw, shape, dtype):
+    starts = [draw(st.integers(0, n)) for n in shape]
+    limits = [draw(st.integers(start, n)) for start, n in zip(starts, shape, strict=True)]
+    strides = [draw(st.integers(1, 3)) for _ in shape]
+    return {"starts": tuple(starts), "limits": tuple(limits), "strides": tuple(strides)}
+
+
+def slice_reference(x, *, starts, limits, strides):
+    return x[tuple(map(slice, starts, limits, strides))]
+
+
+@st.composite
+def dynamic_slices(draw):
+    """Starts reach beyond both ends, where they are moved inside so that the slice fits."""
+    shape, dtype, random = draw(shapes), draw(dtypes_of(ANY)), draw(seeds)
+    sizes = tuple(draw(st.integers(0, n)) for n in shape)
+    index_dtype = draw(dtypes_of([dtypes.int32, dtypes.int64]))
+
+    def make():
+        starts = [numpy.asarray(random.integers(-2, n + 2), index_dtype) for n in shape]
+        return [EVERYWHERE.values(random, shape, dtype), *starts]
+
+    return example_of(make, {"sizes": sizes})
+
+
+def _fitting(starts, shape, sizes):
+    return tuple(
+        slice(min(max(int(start), 0), n - size), min(max(int(start), 0), n - size) + size)
+        for start, n, size in zip(starts, shape, sizes, strict=True)
+    )
+
+
+def dynamic_slice_reference(x, *starts, sizes):
+    return x[_fitting(starts, x.shape, sizes)]
+
+
+@st.composite
+def dynamic_updates(draw):
+    shape, dtype, random = draw(shapes), draw(dtypes_of(ANY)), draw(seeds)
+    sizes = tuple(draw(st.integers(0, n)) for n in shape)
+
+    def make():
+        starts = [numpy.asarray(random.integers(-2, n + 2), numpy.int32) for n in shape]
+        return [EVERYWHERE.values(random, shape, dtype), EVERYWHERE.values(random, sizes, dtype), *starts]
+
+    return example_of(make)
+
+
+def dynamic_update_reference(x, update, *starts):
+    result = x.copy()
+    result[_fitting(starts, x.shape, update.shape)] = update
+    return result
+
+
+@st.composite
+def pads(draw):
+    """Padding before, after and between elements; negative padding cuts off."""
+    shape, dtype, random = draw(shapes), draw(dtypes_of(ANY)), draw(seeds)
+    config = []
+    for n in shape:
+        between = draw(st.integers(0, 2))
+        spread = n + max(n - 1, 0) * between
+        before = draw(st.integers(-spread, 2))
+        config.append((before, draw(st.integers(-(spread + min(before, 0)), 2)), between))
+    return example_of(
+        lambda: [EVERYWHERE.values(random, shape, dtype), EVERYWHERE.values(random, (), dtype)],
+        {"config": tuple(config)},
+    )
+
+
+def pad_reference(x, value, *, config):
+    if not config:
+        return x
+    lengths = [n + max(n - 1, 0) * between for n, (_, _, between) in zip(x.shape, config, strict=True)]
+    spread = numpy.full(lengths, value)
+    spread[tuple(slice(None, None, between + 1) for _, _, between in config)] = x
+    padded = numpy.pad(spread, [(max(a, 0), max(b, 0)) for a, b, _ in config], constant_values=value)
+    return padded[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b, _) in zip(padded.shape, config, strict=True))]
+
+
+@st.composite
+def concatenations(draw):
+    shape, dtype, random = draw(shapes.filter(len)), draw(dtypes_of(ANY)), draw(seeds)
+    axis = draw(st.integers(0, len(shape) - 1))
+    lengths = draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
+    parts = [(*shape[:axis], length, *shape[axis + 1 :]) for length in lengths]
+    return example_of(lambda: [EVERYWHERE.values(random, part, dtype) for part in parts], {"axis": axis})
+
+
+@st.composite
+def iotas(draw):
+    shape = draw(shapes.filter(len))
+    axis, dtype = draw(st.integers(0, len(shape) - 1)), draw(dtypes_of(NUMBERS))
+    return Example([], params={"shape": shape, "dtype": dtype, "axis": axis})
+
+
+def iota_reference(*, shape, dtype, axis):
+    return numpy.indices(shape)[axis].astype(dtype)
+
+
+MOVEMENT = [
+    Case(slice_, of_one_operand(slices), slice_reference, linear=((0,),)),
+    Case(dynamic_slice, dynamic_slices(), dynamic_slice_reference, linear=((0,),)),
+    Case(dynamic_update_slice, dynamic_updates(), dynamic_update_reference, linear=((0, 1),)),
+    Case(pad, pads(), pad_reference, linear=((0, 1),)),
+    Case(concatenate, concatenations(), lambda *xs, axis: numpy.concatenate(xs, axis), linear=((0, 1, 2, 3),)),
+    Case(rev, of_one_operand(reduced_axes), lambda x, *, axes: numpy.flip(x, axes), linear=((0,),)),
+    Case(iota, iotas(), iota_reference),
+]
