@@ -160,6 +160,9 @@ class Interpreter:
     parent: Interpreter
     active: bool = False
 
+    axis_name: Any = None
+    """The name of the axis that this interpreter batches over, for collectives; its length is then `size`."""
+
     passes_constants: bool = False
     """Set by interpreters that hand every operation without one of their own tracers on to their parent unchanged."""
 
@@ -249,6 +252,16 @@ def current_interpreter() -> Interpreter:
 set_current_interpreter = _set_current
 
 
+def named_axes() -> tuple[tuple[Any, int], ...]:
+    """The names and lengths of the batch axes around the next operation, innermost first."""
+    interpreter, found = _current(), []
+    while interpreter is not ground:
+        if interpreter.axis_name is not None:
+            found.append((interpreter.axis_name, interpreter.size))  # type: ignore[attr-defined]
+        interpreter = interpreter.parent
+    return tuple(found)
+
+
 class within:
     """Run a block with `interpreter` as the current one, without opening it: for rules that work on two levels."""
 
@@ -330,6 +343,7 @@ __all__ = [
     "check_not_traced",
     "current_interpreter",
     "ground",
+    "named_axes",
     "set_current_interpreter",
     "user_line",
     "within",

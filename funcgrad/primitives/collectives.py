@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, as_array
-from funcgrad.core import Primitive
+from funcgrad.core import Primitive, named_axes
 from funcgrad.errors import UnboundAxisError
 from funcgrad.primitives.elementwise import div
 from funcgrad.primitives.indexing import gather
 from funcgrad.primitives.movement import iota
 from funcgrad.primitives.operators import promote_inexact
 from funcgrad.primitives.reductions import reduce_max, reduce_min
-from funcgrad.primitives.shapes import linear_jvp, move_axis, reduce_sum
+from funcgrad.primitives.shapes import linear_jvp, move_axis, reduce_sum, reshape
 
 
 def _unbound(*buffers: Any, axis_name: Any, **params: Any) -> NoReturn:
@@ -157,6 +157,30 @@ def pmean(x: Any, axis_name: Any) -> Any:
     """The mean of every leaf of `x` over the examples of the named axis."""
     count = psum(1, axis_name)
     return tree.map(lambda total: div(*promote_inexact(total, count)), psum(x, axis_name))
+
+
+def all_gather(x: Any, axis_name: Any, *, axis: int = 0, tiled: bool = False) -> Any:
+    """The values of all examples, stacked along a new axis at `axis`, or with `tiled` joined along that axis.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.vmap(lambda x: fg.lax.all_gather(x, "i").sum(), axis_name="i")(fg.array([1.0, 3.0]))
+        Array([4., 4.], dtype=float32)
+    """
+    size = dict(reversed(named_axes())).get(axis_name)
+    if size is None:
+        _unbound(axis_name=axis_name)
+
+    def gather_all(leaf: Any) -> Array:
+        array = as_array(leaf)
+        place = axis % (array.ndim + (not tiled))
+        found = all_gather_primitive(array, axis_name=axis_name, axis=place, axis_size=size)
+        if not tiled:
+            return found
+        shape = found.shape
+        return reshape(found, shape=(*shape[:place], shape[place] * shape[place + 1], *shape[place + 2 :]))
+
+    return tree.map(gather_all, x)
 
 
 def axis_index(axis_name: Any) -> Array:

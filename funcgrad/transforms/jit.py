@@ -18,7 +18,7 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
 from funcgrad.compiler import compile_program
-from funcgrad.core import Primitive, Tracer, check_not_traced
+from funcgrad.core import Primitive, Tracer, check_not_traced, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 from funcgrad.primitives.elementwise import is_linear, zeros_like
 from funcgrad.program import Program, stage_closed
@@ -184,7 +184,7 @@ class JitFunction:
             by_position, by_name, static = {}, {}, ()
         flat, structure = tree.flatten((args, kwargs))
         flat = as_arrays(flat, structure, "jit")
-        key = (structure, static, tuple([(x.shape, x.dtype, x.weak_type) for x in flat]))
+        key = (structure, static, tuple([(x.shape, x.dtype, x.weak_type) for x in flat]), named_axes())
         return flat, key, (structure, by_position, by_name)
 
     def _traced(self, flat: Sequence[Array], key: Any, parts: Any) -> Traced:
