@@ -231,11 +231,11 @@ class Array:
 class ConcreteArray(Array):
     """An array with a buffer. The buffer is private and never written after it is wrapped."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "dtype", "shape")
     weak_type = False
 
     def __init__(self, data: Any):
-        self._data = data
+        self._data, self.shape, self.dtype = data, data.shape, data.dtype
 
     def __getattr__(self, name: str) -> NoReturn:
         # Reached only when an attribute is missing; the buffer is missing only after it was donated.
@@ -248,16 +248,7 @@ class ConcreteArray(Array):
 
     @property
     def aval(self) -> AbstractArray:
-        data = self._data
-        return AbstractArray(data.shape, data.dtype, self.weak_type)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape
-
-    @property
-    def dtype(self) -> numpy.dtype:
-        return self._data.dtype
+        return AbstractArray(self.shape, self.dtype, self.weak_type)
 
     @property
     def ndim(self) -> int:
