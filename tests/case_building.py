@@ -102,6 +102,18 @@ class Separated(Domain):
         return (found if dtypes.is_integer(dtype) else found / 8 + self.low).astype(dtype)
 
 
+class SometimesInfinite(Domain):
+    """Among the values are infinities and NaN, where the dtype has them."""
+
+    def values(self, random, shape, dtype):
+        found = super().values(random, shape, dtype)
+        if not dtypes.is_differentiable(dtype):
+            return found
+        unusual = random.choice([numpy.inf, -numpy.inf, numpy.nan], shape)
+        return numpy.where(random.random(shape) < 0.5, found, unusual).astype(dtype)
+
+
+SOMETIMES_INFINITE = SometimesInfinite()
 SEPARATED = Separated(low=0.0)
 SEPARATED_BETWEEN = Separated(low=1 / 16)  # none of these equals one of those
 

@@ -21,6 +21,7 @@ from case_building import (
     ODD_SIXTEENTHS,
     POSITIVE,
     REALS,
+    SOMETIMES_INFINITE,
     WITHIN_ONE,
     Case,
     Domain,
@@ -214,8 +215,8 @@ COMPARISONS = [
     elementwise_case(e.le, numpy.less_equal, EVERYWHERE, EVERYWHERE, accepts=REALS),
     elementwise_case(e.gt, numpy.greater, EVERYWHERE, EVERYWHERE, accepts=REALS),
     elementwise_case(e.ge, numpy.greater_equal, EVERYWHERE, EVERYWHERE, accepts=REALS),
-    elementwise_case(e.is_finite, numpy.isfinite, accepts=ANY),
-    elementwise_case(e.is_nan, numpy.isnan, accepts=ANY),
+    elementwise_case(e.is_finite, numpy.isfinite, SOMETIMES_INFINITE, accepts=ANY),
+    elementwise_case(e.is_nan, numpy.isnan, SOMETIMES_INFINITE, accepts=ANY),
     elementwise_case(e.sign_bit, numpy.signbit, accepts=REALS),
 ]
 

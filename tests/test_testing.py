@@ -1,5 +1,7 @@
 """The checker itself: it accepts right rules, and says what is wrong with wrong ones."""
 
+import re
+
 import numpy
 import pytest
 
@@ -61,7 +63,7 @@ def test_a_wrong_transpose_is_found_by_the_dot_product_test():
         transpose=lambda cotangent, x: [cotangent * 2.0],
         batch=lambda size, operands, axes: (triple(*operands), axes[0]),
     )
-    with pytest.raises(AssertionError, match="<ct, J t> against <J.T ct, t>"):
+    with pytest.raises(AssertionError, match=re.escape("<ct, J t> against <J^T ct, t>")):
         check_primitive(triple, [X], linear=[(0,)])
 
 
@@ -102,7 +104,7 @@ def test_check_grads_finds_a_wrong_custom_derivative():
         return x * x
 
     square.defjvps(lambda tangent, result, x: 3.0 * x * tangent)
-    with pytest.raises(AssertionError, match="fwd of .*jvp against finite differences"):
+    with pytest.raises(AssertionError, match=r"fwd of .*jvp against finite differences"):
         check_grads(square, (numpy.array(1.5),), modes=["fwd"])
     with pytest.raises(AssertionError, match="rev of"):
         check_grads(square, (numpy.array(1.5),), modes=["rev"])
