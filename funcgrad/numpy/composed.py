@@ -16,7 +16,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import Array, as_array
 from funcgrad.errors import ArgumentError, DtypeError
-from funcgrad.numpy.searching import as_condition, where
+from funcgrad.numpy.searching import as_condition
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives.bessel import bessel_i0e
 from funcgrad.primitives.integers import gcd as _gcd
@@ -80,9 +80,14 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     if dtypes.is_complex(x.dtype):
         return e.complex_(*(nan_to_num(part, copy, nan, posinf, neginf) for part in (e.real(x), e.imag(x))))
     largest = float(ml_dtypes.finfo(x.dtype).max)
-    x = where(e.is_nan(x), cast(as_array(nan), x.dtype), x)
-    x = where(isposinf(x), cast(as_array(largest if posinf is None else posinf), x.dtype), x)
-    return where(isneginf(x), cast(as_array(-largest if neginf is None else neginf), x.dtype), x)
+    x = e.select(e.is_nan(x), _filler(nan, x), x)
+    x = e.select(isposinf(x), _filler(largest if posinf is None else posinf, x), x)
+    return e.select(isneginf(x), _filler(-largest if neginf is None else neginf, x), x)
+
+
+def _filler(value: Any, like: Array) -> Array:
+    # The largest float64 does not pass through float32, the dtype that a Python float has otherwise.
+    return _scalar(value, like) if isinstance(value, (int, float)) else cast(as_array(value), like.dtype)
 
 
 # Predicates

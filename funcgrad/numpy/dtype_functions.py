@@ -74,7 +74,13 @@ def result_type(*values: Any) -> numpy.dtype:
     """
     if not values:
         raise DtypeError("result_type needs at least one array, dtype or scalar.")
-    return dtypes.result_type(*[as_array(x) if isinstance(x, (list, tuple)) else x for x in values])
+    return dtypes.result_type(*map(_typed, values))
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, (type, str)):
+        return dtypes.canonical(value)
+    return as_array(value) if isinstance(value, (list, tuple)) else value
 
 
 def promote_types(a: Any, b: Any) -> numpy.dtype:

@@ -12,9 +12,8 @@ from funcgrad import dtypes
 from funcgrad.array import Array, as_array
 from funcgrad.errors import ArgumentError, DtypeError, ShapeError, TracedValueError
 from funcgrad.numpy.axes import normalize_axes, normalize_axis
-from funcgrad.numpy.composed import where
 from funcgrad.numpy.ranges import linspace
-from funcgrad.numpy.searching import searchsorted
+from funcgrad.numpy.searching import searchsorted, where
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives.indexing import gather, scatter_add
 from funcgrad.primitives.movement import concatenate, slice_
