@@ -144,7 +144,13 @@ class Array:
         return complex(self._single("complex()"))
 
     def __index__(self) -> int:
-        return self._single("use as a Python integer").__index__()
+        number = self._single("use as a Python integer")
+        if not isinstance(number, (numpy.integer, numpy.bool_)):
+            raise ArgumentTypeError(
+                f"a {self.dtype.name} array cannot be used as a Python integer, such as an index; "
+                "convert it with int(x) or x.astype(fg.int32)."
+            )
+        return int(number)
 
     def item(self, *index: int) -> bool | int | float | complex:
         """The element as a Python scalar; with `index`, the element there."""
@@ -351,8 +357,15 @@ def wrap(buffer: Any, weak: bool = False) -> ConcreteArray:
     return WeakArray(buffer) if weak else ConcreteArray(buffer)
 
 
-def fresh_constant(scalar: Any, dtype: numpy.dtype, weak: bool = False) -> ConcreteArray:
-    """A 0-dimensional array of a Python scalar."""
+def constant(scalar: bool | int | float | complex, dtype: numpy.dtype, weak: bool = False) -> ConcreteArray:
+    """A 0-dimensional array of a Python scalar.
+
+    Making one costs more than using it, so equal ones are shared; but no zeros, whose signs differ though 0.0 == -0.0.
+    """
+    return _shared_constant(scalar, dtype, weak) if scalar else _make_constant(scalar, dtype, weak)
+
+
+def _make_constant(scalar: Any, dtype: numpy.dtype, weak: bool) -> ConcreteArray:
     try:
         return wrap(numpy.array(scalar, dtype), weak)
     except OverflowError:
@@ -362,8 +375,7 @@ def fresh_constant(scalar: Any, dtype: numpy.dtype, weak: bool = False) -> Concr
         ) from None
 
 
-# Making one costs more than using it, so equal ones are shared. Not for a zero of unknown sign: 0.0 == -0.0.
-constant = lru_cache(maxsize=4096, typed=True)(fresh_constant)
+_shared_constant = lru_cache(maxsize=4096, typed=True)(_make_constant)
 
 
 def as_array(value: Any) -> Array:
@@ -377,7 +389,7 @@ def as_array(value: Any) -> Array:
         return value
     default = dtypes.DEFAULT_OF_SCALAR.get(type(value))
     if default is not None:
-        return constant(value, default, True) if value else fresh_constant(value, default, True)
+        return constant(value, default, True)
     return ConcreteArray(to_buffer(value, None))
 
 
@@ -388,6 +400,7 @@ def to_buffer(value: Any, dtype: numpy.dtype | None) -> Any:
         return module.array(value, dtype or dtypes.canonical(value.dtype))
     if isinstance(value, (numpy.ndarray, numpy.generic)) or hasattr(value, "__array__"):
         host = numpy.asarray(value)
+        _check_not_complex(host, dtype)
         return numpy.array(host, dtype or dtypes.canonical(host.dtype), order="C")
     if not isinstance(value, (list, tuple, range, bool, int, float, complex, bytearray, memoryview)):
         raise ArgumentTypeError(
@@ -405,6 +418,7 @@ def to_buffer(value: Any, dtype: numpy.dtype | None) -> Any:
         dtype = dtypes.canonical(host.dtype)
         if not _holds_typed_scalar(value):
             dtype = dtypes.DEFAULT_OF_KIND[dtypes.KIND[dtype]]
+    _check_not_complex(host, dtype)
     if host.dtype.kind in "iu" and dtypes.is_integer(dtype) and host.size:
         limits = numpy.iinfo(dtype)
         if host.max() > limits.max or host.min() < limits.min:
@@ -413,6 +427,13 @@ def to_buffer(value: Any, dtype: numpy.dtype | None) -> Any:
                 "for example fg.array(values, dtype=fg.int64)."
             )
     return numpy.array(host, dtype)
+
+
+def _check_not_complex(host: numpy.ndarray, dtype: numpy.dtype | None) -> None:
+    if dtype is not None and host.dtype.kind == "c" and not dtypes.is_complex(dtype):
+        raise DtypeError(
+            f"complex numbers do not convert to {dtype.name}; take their real part or absolute value first."
+        )
 
 
 def _unwrap_sequence(value: Any) -> Any:

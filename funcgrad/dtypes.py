@@ -47,7 +47,7 @@ def canonical(dtype) -> numpy.dtype:
     if dtype in DEFAULT_OF_SCALAR:
         return DEFAULT_OF_SCALAR[dtype]
     try:
-        found = bfloat16 if dtype == "bfloat16" else numpy.dtype(dtype)
+        found = bfloat16 if dtype == "bfloat16" else numpy.dtype(dtype).newbyteorder("=")
     except TypeError:
         found = None
     if found not in KIND:

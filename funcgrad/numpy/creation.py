@@ -15,7 +15,7 @@ import numpy
 from funcgrad import devices, dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, to_buffer, wrap
 from funcgrad.core import current_interpreter, ground
-from funcgrad.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
+from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.numpy.axes import as_shape
 from funcgrad.numpy.dtype_functions import astype
 from funcgrad.numpy.placement import device_put
@@ -65,28 +65,10 @@ def array(
         result = _stacked(object)
         result = result if wanted is None else astype(result, wanted)
     else:
-        result = ConcreteArray(_buffer(object, wanted))
+        result = ConcreteArray(to_buffer(object, wanted))
     if result.ndim < ndmin:
         result = reshape(result, shape=(1,) * (ndmin - result.ndim) + result.shape)
     return result if device is None else device_put(result, device)
-
-
-def _buffer(value: Any, dtype: numpy.dtype | None) -> Any:
-    kind = type(value)
-    if kind in dtypes.DEFAULT_OF_SCALAR and (kind is not complex or dtype is None or dtypes.is_complex(dtype)):
-        return to_buffer(value, dtype or dtypes.DEFAULT_OF_SCALAR[kind])
-    buffer = to_buffer(value, None if dtype is None or not _is_complex(value) else dtypes.complex_of(dtype))
-    if dtype is None or buffer.dtype is dtype:
-        return buffer
-    if dtypes.is_complex(buffer.dtype) and not dtypes.is_complex(dtype):
-        raise DtypeError(
-            f"complex numbers do not convert to {dtype.name}; take their real part or absolute value first."
-        )
-    return to_buffer(value, dtype)
-
-
-def _is_complex(value: Any) -> bool:
-    return dtypes.is_complex(getattr(value, "dtype", dtypes.bool_)) if hasattr(value, "dtype") else False
 
 
 def _holds_array(values: Any) -> bool:
@@ -155,7 +137,9 @@ def _shape_of(name: str, shape: Any) -> tuple[int, ...]:
 def _constant(name: str, shape: Any, value: Any, dtype: Any, device: devices.Device | None) -> Array:
     shape, dtype = _shape_of(name, shape), dtypes.canonical(dtype)
     if current_interpreter() is ground:
-        result: Array = ConcreteArray(numpy.full(shape, value, dtype) if value else numpy.zeros(shape, dtype))
+        # The system hands out zeroed memory without touching it, but only positive zeros.
+        is_plain_zero = not value and type(value) is int
+        result: Array = ConcreteArray(numpy.zeros(shape, dtype) if is_plain_zero else numpy.full(shape, value, dtype))
     else:
         result = e.full(shape, value, dtype)
     return result if device is None else device_put(result, device)
@@ -572,7 +556,7 @@ def from_dlpack(x: Any, /, *, device: devices.Device | None = None, copy: bool |
     Arguments:
         x: an object with `__dlpack__` and `__dlpack_device__`.
         device: where to put it; by default where it is.
-        copy: with False the memory is shared, and nobody may write to it from then on; otherwise it is copied.
+        copy: with True the memory is copied; otherwise it is shared, and nobody may write to it from then on.
 
     Example:
         >>> import funcgrad.numpy as np
@@ -586,10 +570,10 @@ def from_dlpack(x: Any, /, *, device: devices.Device | None = None, copy: bool |
         raise ArgumentTypeError(f"from_dlpack takes objects with a __dlpack__ method, and {type(x).__name__} has none.")
     if x.__dlpack_device__()[0] in (1, 3):  # in the machine's memory, plain or pinned
         buffer = numpy.from_dlpack(x)
-        buffer = buffer if copy is False else buffer.copy()
+        buffer = buffer.copy() if copy else buffer
     else:
         buffer = devices._cupy().from_dlpack(x)
-        buffer = buffer if copy is False else buffer.copy()
+        buffer = buffer.copy() if copy else buffer
     result = wrap(buffer.view(dtypes.canonical(buffer.dtype)) if buffer.dtype not in dtypes.KIND else buffer)
     return result if device is None else device_put(result, device)
 

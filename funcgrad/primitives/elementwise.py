@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray, Array, constant, fresh_constant
+from funcgrad.array import AbstractArray, Array, constant
 from funcgrad.core import Primitive
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives import special
@@ -151,7 +151,7 @@ def zeros_like(x: Any) -> Array:
 
 def full(shape: tuple[int, ...], value: bool | int | float | complex, dtype: numpy.dtype) -> Array:
     """A constant array; it takes the memory of one element."""
-    scalar = constant(value, dtype) if value else fresh_constant(value, dtype)
+    scalar = constant(value, dtype)
     return broadcast_in_dim(scalar, shape=tuple(shape), axes=()) if shape else scalar
 
 

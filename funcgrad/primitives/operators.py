@@ -29,14 +29,32 @@ def promote(*values: Any) -> list[Array]:
 
     If all are weak, so are the results: an operation on Python scalars only gives something that is still weak.
     """
-    arrays = [as_array(value) for value in values]
-    dtype = arrays[0].dtype
-    if all(x.dtype is dtype for x in arrays):
-        return arrays
-    dtype = dtypes.result_type(*arrays)
-    if all(x.weak_type for x in arrays):
-        return [x if x.dtype is dtype else e.convert_weak(x, dtype=dtype) for x in arrays]
-    return [cast(x, dtype) for x in arrays]
+    dtype = values[0].dtype if isinstance(values[0], Array) else None
+    if all(isinstance(x, Array) and x.dtype is dtype for x in values):
+        return list(values)
+    strong, kind, operands = None, -1, []
+    for value in values:
+        kind_here = dtypes.KIND_OF_SCALAR.get(type(value), -1)
+        if kind_here < 0:
+            value = as_array(value)
+            if value.weak_type:
+                kind_here = dtypes.KIND[value.dtype]
+            elif strong is not value.dtype:
+                strong = value.dtype if strong is None else dtypes.promote(strong, value.dtype)
+        kind = max(kind, kind_here)
+        operands.append(value)
+    weak = strong is None
+    dtype = dtypes.DEFAULT_OF_KIND[kind] if weak else dtypes.promote_weak(strong, kind)
+    return [_with_dtype(x, dtype, weak) for x in operands]
+
+
+def _with_dtype(x: Any, dtype: numpy.dtype, weak: bool) -> Array:
+    if type(x) in dtypes.KIND_OF_SCALAR:
+        # Rounded once, to the dtype that it meets: 0.1 beside a float64 is not a float32 first.
+        return constant(x, dtype, weak)
+    if x.dtype is dtype:
+        return x
+    return (e.convert_weak if weak else e.convert)(x, dtype=dtype)
 
 
 def promote_inexact(*values: Any) -> list[Array]:
@@ -66,9 +84,12 @@ def floor_divide(x: Any, y: Any) -> Array:
         quotient = e.div(x, y)
         rounded_up = e.and_(e.ne(e.sign(x), e.sign(y)), e.ne(e.rem(x, y), e.zeros_like(e.rem(x, y))))
         return e.select(rounded_up, quotient - 1, quotient)
-    # Not floor(x / y): the quotient may round up to the next whole number. Source: CPython's float_divmod.
-    remainder = mod(x, y)
-    return e.round_(e.div(x - remainder, y))
+    # Not floor(x / y), which may round up to the next whole number. Source: CPython's float_divmod.
+    remainder = e.rem(x, y)
+    quotient = e.div(e.sub(x, remainder), y)
+    rounded_up = e.and_(e.ne(remainder, e.zeros_like(remainder)), e.ne(e.sign_bit(remainder), e.sign_bit(y)))
+    whole = e.round_(e.select(rounded_up, e.sub(quotient, e.full((), 1, y.dtype)), quotient))
+    return e.select(e.eq(y, e.zeros_like(y)), e.div(x, y), whole)
 
 
 def mod(x: Any, y: Any) -> Array:
@@ -138,7 +159,7 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
                 other = type(y)
                 if other is ConcreteArray:
                     b = y._data
-                elif (other is float and a.dtype.kind == "f" or other is int) and y:
+                elif other is float and a.dtype.kind == "f" or other is int:
                     b = constant(y, a.dtype)._data
                 else:
                     return apply(x, y) if is_operand(y) else NotImplemented
