@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as np
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=120, deadline=None)
 
 
 def ramp(shape, dtype=numpy.float32):
@@ -118,14 +118,14 @@ def without_arrays(index, arrays):
 # Reading
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(shapes_and_indices())
 def test_reading_gives_what_numpy_gives(case):
     shape, index = case
     x = ramp(shape)
     expected = expected_of(lambda: x[index])
     if expected is None:
-        with pytest.raises(fg.FuncgradError):
+        with pytest.raises(fg.errors.FuncgradError):
             fg.array(x)[index]
     else:
         same(fg.array(x)[index], expected)
@@ -141,7 +141,7 @@ def test_reading_with_our_own_arrays_as_indices(case):
         same(fg.array(x)[with_arrays(index, fg.array)], expected)
 
 
-@quick
+@settings(max_examples=300, deadline=None)
 @given(shapes_and_indices())
 def test_reading_under_jit_with_traced_index_arrays(case):
     shape, index = case
@@ -209,7 +209,7 @@ def test_iteration_gives_subarrays():
         same(row, expected)
     a, b = fg.jit(lambda x: tuple(x))(fg.array([1.0, 2.0]))
     assert (a.item(), b.item()) == (1.0, 2.0)
-    with pytest.raises(fg.ArgumentTypeError, match=r"item\(\)"):
+    with pytest.raises(fg.errors.ArgumentTypeError, match=r"item\(\)"):
         iter(fg.array(1.0))
 
 
@@ -220,7 +220,7 @@ def test_iteration_gives_subarrays():
 def test_a_python_integer_out_of_range_raises(index):
     x = np.zeros((3, 2))
     for use in (lambda: x[index], lambda: x.at[index].set(1), lambda: fg.jit(lambda x: x[index])(x)):
-        with pytest.raises(fg.OutOfBoundsError, match="out of range for axis"):
+        with pytest.raises(fg.errors.OutOfBoundsError, match="out of range for axis"):
             use()
 
 
@@ -242,9 +242,9 @@ def test_an_unsigned_or_narrow_index_reaches_all_of_a_long_axis():
 
 def test_a_mask_must_be_known_to_select():
     x = fg.array([1.0, 2.0])
-    with pytest.raises(fg.TracedValueError, match=r"fg\.numpy\.where.*x\.at\[mask\]\.set"):
+    with pytest.raises(fg.errors.TracedValueError, match=r"fg\.numpy\.where.*x\.at\[mask\]\.set"):
         fg.jit(lambda x: x[x > 1])(x)
-    with pytest.raises(fg.TracedValueError, match="different from example to example"):
+    with pytest.raises(fg.errors.TracedValueError, match="different from example to example"):
         fg.vmap(lambda x: x[x > 1])(x[None])
 
 
@@ -264,12 +264,12 @@ def test_a_mask_must_be_known_to_select():
     ],
 )
 def test_what_cannot_index_says_why(index, error, words):
-    with pytest.raises(getattr(fg, error), match=words):
+    with pytest.raises(getattr(fg.errors, error), match=words):
         np.zeros((2, 2))[index]
 
 
 def test_a_slice_with_traced_bounds_points_to_dynamic_slice():
-    with pytest.raises(fg.TracedValueError, match="dynamic_slice_in_dim"):
+    with pytest.raises(fg.errors.TracedValueError, match="dynamic_slice_in_dim"):
         fg.jit(lambda x, n: x[:n])(np.zeros(3), 2)
 
 
@@ -331,7 +331,7 @@ def test_updates_under_vmap(case, update):
     if picked is not None:
         values, expected = numpy.stack([ramp(picked.shape), 2 * ramp(picked.shape)]), x.copy()
         for k in range(2):
-            ufunc.at(expected[k], index, values[k])
+            ufunc.at(expected[k, ...], index, values[k])
         same(fg.vmap(lambda x, v: getattr(x.at[index], name)(v))(x, values), expected)
 
 
@@ -371,7 +371,7 @@ def test_values_broadcast_and_take_the_dtype_of_the_array():
     x = np.zeros((2, 3), fg.int32)
     same(x.at[:, 1:].set(fg.array([1.7, 2.2])), numpy.int32([[0, 1, 2], [0, 1, 2]]))
     same(x.at[0].set([[7, 8, 9]]), numpy.int32([[7, 8, 9], [0, 0, 0]]))
-    with pytest.raises(fg.ShapeError, match="do not broadcast"):
+    with pytest.raises(fg.errors.ShapeError, match="do not broadcast"):
         x.at[0].set(fg.array([1, 2]))
 
 
@@ -391,7 +391,7 @@ def test_a_traced_mask_can_be_written_to():
     same(fg.jit(lambda x: x.at[x > 2].multiply(10.0))(x), numpy.where(x > 2, 10 * x, x))
     same(fg.jit(lambda x: x.at[x > 2].apply(np.negative))(x), numpy.where(x > 2, -x, x))
     same(fg.vmap(lambda x: x.at[..., x > 2].set(0.0))(x), numpy.where(x > 2, 0, x).astype(numpy.float32))
-    with pytest.raises(fg.TracedValueError, match="mask"):
+    with pytest.raises(fg.errors.TracedValueError, match="mask"):
         fg.jit(lambda x: x.at[x > 2].set(np.zeros(4)))(x)
 
 
@@ -408,13 +408,13 @@ def test_modes_say_what_happens_out_of_range():
     same(x.at[far].add(1.0, mode="drop"), numpy.float32([1, 3, 3]))
     same(x.at[9].set(5.0, mode="drop"), numpy.float32([1, 2, 3]))
     same(x.at[far[:1]].set(5.0, mode="promise_in_bounds", unique_indices=True), numpy.float32([1, 5, 3]))
-    with pytest.raises(fg.ArgumentError, match="no mode 'raise'"):
+    with pytest.raises(fg.errors.ArgumentError, match="no mode 'raise'"):
         x.at[far].set(0.0, mode="raise")
 
 
 def test_arrays_themselves_do_not_change():
     x = np.zeros(3)
-    with pytest.raises(fg.ImmutableArrayError, match=r"x\.at\[i\]\.set\(v\)"):
+    with pytest.raises(fg.errors.ImmutableArrayError, match=r"x\.at\[i\]\.set\(v\)"):
         x[0] = 1.0
 
 
@@ -426,7 +426,7 @@ def test_take_and_its_modes():
     index = numpy.array([[0, -1], [2, 1]])
     same(np.take(x, index, axis=1), numpy.take(x, index, axis=1))
     same(np.take(x, index), numpy.take(x, index))
-    same(np.take(x, fg.array([9]), mode="clip"), numpy.take(x, [9], mode="clip"))
+    same(np.take(x, fg.array([99, -1]), mode="clip"), numpy.take(x, [99, -1], mode="clip"))
     same(np.take(x, fg.array([14]), mode="wrap"), numpy.take(x, [14], mode="wrap"))
     assert numpy.isnan(np.take(x, 99).item())
     assert np.take(x, 99, fill_value=7.0).item() == 7.0
@@ -459,7 +459,7 @@ def test_put_place_and_fill_diagonal_return_copies():
         expected = x.copy()
         theirs(expected, *arguments)
         same(ours(x, *arguments, inplace=False), expected)
-        with pytest.raises(fg.ArgumentError, match="immutable"):
+        with pytest.raises(fg.errors.ArgumentError, match="immutable"):
             ours(x, *arguments, inplace=True)
 
 
@@ -468,7 +468,7 @@ def test_choose_select_compress_extract():
     same(np.choose([2, 0, 1], choices), numpy.choose([2, 0, 1], choices))
     same(np.choose([5, -1, 1], choices, mode="wrap"), numpy.choose([5, -1, 1], choices, mode="wrap"))
     same(np.choose([5, -1, 1], choices, mode="clip"), numpy.choose([5, -1, 1], choices, mode="clip"))
-    with pytest.raises(fg.OutOfBoundsError):
+    with pytest.raises(fg.errors.OutOfBoundsError):
         np.choose([3, 0, 0], choices)
     x = ramp((2, 3))
     same(np.select([x > 4, x > 2], [x, -x], 9.0), numpy.select([x > 4, x > 2], [x, -x], numpy.float32(9)))
@@ -485,7 +485,7 @@ def test_nonzero_and_its_relatives():
     same(np.flatnonzero(x), numpy.flatnonzero(x).astype(numpy.int32))
     same(np.argwhere(x), numpy.argwhere(x).astype(numpy.int32))
     same(np.where(x)[1], numpy.where(x)[1].astype(numpy.int32))
-    with pytest.raises(fg.TracedValueError, match="size=n"):
+    with pytest.raises(fg.errors.TracedValueError, match="size=n"):
         fg.jit(np.nonzero)(x)
 
 

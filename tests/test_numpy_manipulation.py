@@ -224,15 +224,15 @@ def test_pad_takes_a_dict_of_axes_and_traced_values():
 
 
 def test_pad_says_what_is_wrong():
-    with pytest.raises(fg.ArgumentError, match="no mode 'mirror'"):
+    with pytest.raises(fg.errors.ArgumentError, match="no mode 'mirror'"):
         np.pad(V, 1, mode="mirror")
-    with pytest.raises(fg.ArgumentError, match="takes no end_values"):
+    with pytest.raises(fg.errors.ArgumentError, match="takes no end_values"):
         np.pad(V, 1, end_values=1)
-    with pytest.raises(fg.ShapeError, match="array of 1 axes"):
+    with pytest.raises(fg.errors.ShapeError, match="array of 1 axes"):
         np.pad(V, ((1, 1), (1, 1)))
-    with pytest.raises(fg.ArgumentError, match="not negative"):
+    with pytest.raises(fg.errors.ArgumentError, match="not negative"):
         np.pad(V, -1)
-    with pytest.raises(fg.ShapeError, match="no elements"):
+    with pytest.raises(fg.errors.ShapeError, match="no elements"):
         np.pad(EMPTY, 1, mode="edge")
 
 
@@ -254,9 +254,9 @@ def test_roll_repeat_delete_insert_take_traced_amounts():
         numpy.delete(M, [3, 0], axis=1),
     )
     same(fg.jit(lambda x, k, v: np.insert(x, k, v))(V, numpy.array([4, 0, -1]), 9.0), numpy.insert(V, [4, 0, -1], 9.0))
-    with pytest.raises(fg.TracedValueError, match="total_repeat_length"):
+    with pytest.raises(fg.errors.TracedValueError, match="total_repeat_length"):
         fg.jit(np.repeat)(V, numpy.ones(5, numpy.int32))
-    with pytest.raises(fg.TracedValueError, match="assume_unique_indices"):
+    with pytest.raises(fg.errors.TracedValueError, match="assume_unique_indices"):
         fg.jit(np.delete)(V, numpy.array([1]))
 
 
@@ -276,7 +276,7 @@ def test_partition_puts_the_kth_element_in_its_place():
         parted = numpy.asarray(np.partition(M, 1, axis))
         assert (parted.take(1, axis) == numpy.sort(M, axis).take(1, axis)).all()
         same(np.take_along_axis(M, np.argpartition(M, 1, axis), axis), parted)
-    with pytest.raises(fg.ShapeError, match="kth=9"):
+    with pytest.raises(fg.errors.ShapeError, match="kth=9"):
         np.partition(V, 9)
 
 
@@ -301,8 +301,8 @@ def test_sets_with_a_size_work_under_jit():
     same(fg.jit(lambda x: np.setdiff1d(x, [1], size=4, fill_value=9))(INTS), numpy.int32([0, 2, 3, 9]))
     same(fg.jit(lambda x: np.union1d(x, [8], size=5))(INTS), numpy.int32([0, 1, 2, 3, 8]))
     same(fg.jit(lambda x: np.intersect1d(x, [3, 0], size=3))(INTS), numpy.int32([0, 3, 0]))
-    same(fg.jit(lambda x: np.setxor1d(x, [3, 7], size=4))(INTS), numpy.int32([0, 1, 2, 7]))
-    with pytest.raises(fg.TracedValueError, match="size=n"):
+    same(fg.jit(lambda x: np.setxor1d(x, [3, 7], size=5))(INTS), numpy.int32([0, 1, 2, 7, 0]))
+    with pytest.raises(fg.errors.TracedValueError, match="size=n"):
         fg.jit(np.unique)(INTS)
 
 
@@ -317,7 +317,7 @@ def test_derivatives_pass_through_unique_sort_and_where():
 def test_where_promotes_and_checks():
     same(np.where(M > 0, M, 0), numpy.where(M > 0, M, numpy.float32(0)))
     same(np.where([1, 0], numpy.int32(1), numpy.float32(2.5)), numpy.float32([1, 2.5]))
-    with pytest.raises(fg.ArgumentError, match="both"):
+    with pytest.raises(fg.errors.ArgumentError, match="both"):
         np.where(M > 0, M)
 
 
@@ -332,11 +332,11 @@ def test_vectorize_maps_over_the_axes_in_front():
     same(both(M)[0], M.sum(1), 1e-6)
     scaled = np.vectorize(lambda x, how: x * {"twice": 2}[how], excluded=(1,))
     same(scaled(V, "twice"), 2 * V)
-    with pytest.raises(fg.ShapeError, match="axis 'n'"):
+    with pytest.raises(fg.errors.ShapeError, match="axis 'n'"):
         matvec(T, V)
-    with pytest.raises(fg.ShapeError, match="do not broadcast"):
+    with pytest.raises(fg.errors.ShapeError, match="do not broadcast"):
         add(V, M)
-    with pytest.raises(fg.ArgumentError, match="signature"):
+    with pytest.raises(fg.errors.ArgumentError, match="signature"):
         np.vectorize(lambda x: x, signature="n->n")
 
 
@@ -357,7 +357,7 @@ def test_apply_along_axis_puts_the_new_axes_in_place_of_the_old():
         (lambda: np.swapaxes(M, 0, 2), "ShapeError", "axis 2"),
         (lambda: np.squeeze(M, 0), "ShapeError", "length is not 1"),
         (lambda: np.broadcast_to(M, (3, 5)), "ShapeError", "cannot be broadcast"),
-        (lambda: np.concatenate([M, V]), "ShapeError", "differ in more"),
+        (lambda: np.concatenate([M, V]), "ShapeError", "must be equal"),
         (lambda: np.concatenate([S, S]), "ShapeError", "fg.numpy.stack"),
         (lambda: np.concatenate([]), "ArgumentError", "at least one"),
         (lambda: np.stack([M, V]), "ShapeError", "one shape"),
@@ -365,12 +365,12 @@ def test_apply_along_axis_puts_the_new_axes_in_place_of_the_old():
         (lambda: np.repeat(V, [1, 2]), "ShapeError", "one for each"),
         (lambda: np.block([[V], V]), "ArgumentError", "equally deep"),
         (lambda: np.searchsorted(M, 1.0), "ShapeError", "vector"),
-        (lambda: np.delete(V, 9), "ShapeError", "does not have"),
-        (lambda: np.insert(V, 9, 1.0), "ShapeError", "place 9"),
+        (lambda: np.delete(V, 9), "OutOfBoundsError", "does not have"),
+        (lambda: np.insert(V, 9, 1.0), "OutOfBoundsError", "place 9"),
     ],
 )
 def test_errors_say_what_does_not_fit(call, error, words):
-    with pytest.raises(getattr(fg, error), match=words):
+    with pytest.raises(getattr(fg.errors, error), match=words):
         call()
 
 
@@ -388,9 +388,10 @@ def test_methods_are_the_functions():
     same(fg.array(T).transpose(2, 0, 1), T.transpose(2, 0, 1))
     same(fg.array(T).transpose((2, 0, 1)), T.transpose(2, 0, 1))
     for name, arguments in [
-        ("sum", (1,)), ("prod", ()), ("mean", (0,)), ("var", ()), ("std", (1,)), ("max", ()), ("min", (0,)), ("ptp", ()),
-        ("cumsum", (1,)), ("cumprod", (0,)), ("argmax", (1,)), ("argmin", ()), ("round", (1,)), ("clip", (-1, 1)),
-        ("ravel", ()), ("flatten", ()), ("swapaxes", (0, 1)), ("take", ([2, 0], 1)), ("repeat", (2, 0)),
+        ("sum", (1,)), ("prod", ()), ("mean", (0,)), ("var", ()), ("std", (1,)), ("max", ()), ("min", (0,)),
+        ("ptp", ()), ("cumsum", (1,)), ("cumprod", (0,)), ("argmax", (1,)), ("argmin", ()), ("round", (1,)),
+        ("clip", (-1, 1)), ("ravel", ()), ("flatten", ()), ("swapaxes", (0, 1)), ("take", ([2, 0], 1)),
+        ("repeat", (2, 0)),
         ("diagonal", (1,)), ("trace", ()), ("squeeze", ()), ("conj", ()), ("nonzero", ()), ("argsort", (0,)),
         ("dot", (M.T,)),
     ]:  # fmt: skip
@@ -418,7 +419,7 @@ def test_astype_gives_the_array_itself_where_nothing_changes():
 
 def test_view_reads_the_same_bytes():
     same(fg.array(M).view(fg.int32), M.view(numpy.int32))
-    with pytest.raises(fg.DtypeError, match="astype"):
+    with pytest.raises(fg.errors.DtypeError, match="astype"):
         fg.array(M).view(fg.int8)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array
+from funcgrad.devices import to_host
 from funcgrad.errors import ArgumentError, OutOfBoundsError, ShapeError
 from funcgrad.numpy.axes import as_shape
 from funcgrad.numpy.indexing import normalized
@@ -33,7 +34,7 @@ def as_indices(name: str, indices: Any) -> Array:
 
 def from_start(index: Array, length: int) -> Array:
     """An index array with negative entries counted from the start; at once where it has a value."""
-    return normalized(devices.to_host(index._data) if isinstance(index, ConcreteArray) else index, length)
+    return normalized(to_host(index._data) if isinstance(index, ConcreteArray) else index, length)
 
 
 def unravel_index(indices: Any, shape: int | Sequence[int]) -> tuple[Array, ...]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, wrap
 from funcgrad.core import Tracer, current_interpreter, ground
+from funcgrad.devices import array_module, to_host
 from funcgrad.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -35,6 +37,7 @@ from funcgrad.primitives.operators import cast
 from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, reshape, transpose
 
 BASIC_TYPES = {int, slice, type(None), type(Ellipsis)}  # the type of True is not int, so masks are not among them
+BOUND_TYPES = {int, type(None)}
 WHOLE = slice(None)
 
 
@@ -114,6 +117,8 @@ def parse_index(index: Any, shape: Sequence[int], check_bounds: bool = True) -> 
     spots: list[int] = []
     axis = 0
     for position, item in enumerate(items):
+        if item is Ellipsis:
+            continue
         if item is None:
             layout.append(("new", None))
             continue
@@ -124,7 +129,7 @@ def parse_index(index: Any, shape: Sequence[int], check_bounds: bool = True) -> 
             continue
         positions.append(position)
         spots.append(len(layout))
-        if isinstance(item, int) and not isinstance(item, bool):
+        if type(item) is int:
             found = _checked_integer(item, axis, shape[axis], check_bounds)
             if found is None:
                 arrays.append((axis, numpy.asarray(item)))
@@ -187,7 +192,7 @@ def _array_item(item: Any) -> Any:
             f"an array is indexed by integers or bools, not by {array.dtype.name}; convert the index with "
             "i.astype(fg.int32)."
         )
-    if type(array) is ConcreteArray and devices.array_module(array._data) is numpy:
+    if type(array) is ConcreteArray and array_module(array._data) is numpy:
         return array._data
     return array
 
@@ -234,7 +239,8 @@ def _with_ellipsis_expanded(items: list[Any], ndim: int) -> list[Any]:
     if len(spots) > 1:
         raise IndexTypeError("an index may hold only one ellipsis (...); write the other one as slices (:).")
     spot = spots[0] if spots else len(items)
-    return [*items[:spot], *[WHOLE] * (ndim - used), *items[spot + 1 :]]
+    # The ellipsis itself stays: even one that stands for no axis keeps index arrays apart.
+    return [*items[: spot + 1], *[WHOLE] * (ndim - used), *items[spot + 1 :]]
 
 
 def _part_of_slice(item: slice, length: int) -> Part:
@@ -289,7 +295,7 @@ def _indices_of_mask(mask: Any, axis: int, shape: Sequence[int]) -> list[tuple[i
         )
     if isinstance(mask, Array):
         try:
-            mask = devices.to_host(mask.concrete("a mask")._data)
+            mask = to_host(mask.concrete("a mask")._data)
         except TracedValueError:
             raise TracedValueError(
                 "x[mask] has as many elements as the mask has True, which is not known while the mask is traced (under "
@@ -337,7 +343,7 @@ def broadcast_index(index: Array, shape: tuple[int, ...]) -> Array:
     """An index array with a common shape; repeated entries take no memory."""
     if index.shape == shape:
         return index
-    if type(index) is ConcreteArray and devices.array_module(index._data) is numpy:
+    if type(index) is ConcreteArray and array_module(index._data) is numpy:
         return ConcreteArray(numpy.broadcast_to(index._data, shape))
     return broadcast_to(index, shape)
 
@@ -349,11 +355,12 @@ def read(x: Array, plan: IndexPlan, mode: str = "clip", fill_value: Any = None) 
     """The elements of `x` that the plan names."""
     if len(plan.shape) != x.ndim:
         x = reshape(x, shape=plan.shape)
-    x = _sliced(x, plan.parts)
+    steps = _bounds_and_reversed(plan.parts, x.shape)
+    if not plan.arrays:
+        return _read_basic(x, *steps, plan.result_shape)
+    x = _read_basic(x, *steps, tuple(n if p is None else p.length for p, n in zip(plan.parts, x.shape, strict=True)))
     array_axes = {axis for axis, _ in plan.arrays}
     kept = [a for a, part in enumerate(plan.parts) if part is None or not part.dropped]
-    if not plan.arrays:
-        return x if plan.result_shape == x.shape else reshape(x, shape=plan.result_shape)
     if len(kept) < x.ndim:
         x = reshape(x, shape=tuple(x.shape[a] for a in kept))
     axes = tuple(kept.index(a) for a, _ in plan.arrays)
@@ -369,14 +376,14 @@ def read(x: Array, plan: IndexPlan, mode: str = "clip", fill_value: Any = None) 
     return result if result.shape == plan.result_shape else reshape(result, shape=plan.result_shape)
 
 
-def _sliced(x: Array, parts: Sequence[Part | None]) -> Array:
-    """`x` with the parts of its axes that slices and integers take; axes of integers have length one."""
-    bounds = [(0, n, 1) if part is None else part.bounds() for part, n in zip(parts, x.shape, strict=True)]
-    if any(bound != (0, n, 1) for bound, n in zip(bounds, x.shape, strict=True)):
-        starts, limits, strides = zip(*bounds, strict=True)
-        x = slice_(x, starts=starts, limits=limits, strides=strides)
+def _bounds_and_reversed(parts: Sequence[Part | None], shape: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
+    """The parameters of `slice_` that take the parts of the axes, None for whole ones; and the axes to reverse then."""
+    bounds = [(0, n, 1) if part is None else part.bounds() for part, n in zip(parts, shape, strict=True)]
     backwards = tuple(axis for axis, part in enumerate(parts) if part is not None and part.step < 0)
-    return rev(x, axes=backwards) if backwards else x
+    if all(bound == (0, n, 1) for bound, n in zip(bounds, shape, strict=True)):
+        return None, backwards
+    starts, limits, strides = zip(*bounds, strict=True)
+    return {"starts": starts, "limits": limits, "strides": strides}, backwards
 
 
 def gather_or_fill(x: Array, indices: Sequence[Array], axes: Sequence[int], mode: str, fill_value: Any = None) -> Array:
@@ -385,11 +392,9 @@ def gather_or_fill(x: Array, indices: Sequence[Array], axes: Sequence[int], mode
     if mode != "fill" or fill_value is None:
         return gather(x, *indices, axes=axes, mode=mode)
     result = gather(x, *indices, axes=axes, mode="zero")
-    inside = None
-    for index, axis in zip(indices, axes, strict=True):
-        length, zero = e.full((), x.shape[axis], index.dtype), e.full((), 0, index.dtype)
-        within = e.and_(e.ge(index, zero), e.lt(index, length))
-        inside = within if inside is None else e.and_(inside, within)
+    bounds = [(e.full((), 0, i.dtype), e.full((), x.shape[a], i.dtype)) for i, a in zip(indices, axes, strict=True)]
+    within = [e.and_(e.ge(i, low), e.lt(i, high)) for i, (low, high) in zip(indices, bounds, strict=True)]
+    inside = reduce(e.and_, within)
     rank = inside.ndim
     inside = broadcast_in_dim(inside, shape=(*inside.shape, *(1,) * (result.ndim - rank)), axes=tuple(range(rank)))
     return e.select(inside, result, cast(as_array(fill_value), x.dtype))
@@ -408,21 +413,54 @@ def checked_mode(mode: Any, table: dict[Any, str]) -> str:
     return table[mode]
 
 
+def at_once(x: Array) -> bool:
+    """Whether `x` has a NumPy buffer and no transform is active, so that NumPy may do an operation in one step."""
+    return type(x) is ConcreteArray and current_interpreter() is ground and type(x._data) is numpy.ndarray
+
+
+def as_numpy_index(index: Any) -> Any:
+    """An index with the buffers of its arrays, for NumPy to read."""
+    if isinstance(index, tuple):
+        return tuple(item._data if isinstance(item, ConcreteArray) else item for item in index)
+    return index._data if isinstance(index, ConcreteArray) else index
+
+
 def getitem(x: Array, index: Any) -> Array:
     """`x[index]`."""
     if type(x) is ConcreteArray and current_interpreter() is ground:
-        # What eager code does most: a view, at NumPy's speed. What NumPy refuses goes the usual way, which says why.
-        kind = type(index)
+        kind, data = type(index), x._data
         try:
+            # What eager code does most: a view, at NumPy's speed.
             if kind is int:
-                return ConcreteArray(x._data[index, ...])
+                return ConcreteArray(data[index, ...])
             if kind is slice or kind is tuple and BASIC_TYPES.issuperset(map(type, index)):
-                return wrap(x._data[index])
-            if kind is ConcreteArray and index._data.dtype is dtypes.bool_ and index.ndim:
-                return wrap(x._data[index._data])
+                return wrap(data[index])
+            # Index arrays mean the same to NumPy while they are in range; if not, it refuses them.
+            if type(data) is numpy.ndarray:
+                return wrap(data[as_numpy_index(index)])
         except (IndexError, TypeError, ValueError):
-            pass
+            pass  # the usual way clips what is out of range, or says what is wrong
+    items = index if isinstance(index, tuple) else (index,)
+    if BASIC_TYPES.issuperset(map(type, items)):
+        key = tuple([(i.start, i.stop, i.step) if type(i) is slice else i for i in items])
+        if all(type(i) is not tuple or BOUND_TYPES.issuperset(map(type, i)) for i in key):
+            return _read_basic(x, *_basic_plan(key, x.shape))
     return read(x, parse_index(index, x.shape))
+
+
+@lru_cache(maxsize=4096)
+def _basic_plan(items: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The steps of `_read_basic` for an index of integers and slices (here triples): code meets the same ones often."""
+    plan = parse_index(tuple(slice(*item) if type(item) is tuple else item for item in items), shape)
+    return (*_bounds_and_reversed(plan.parts, shape), plan.result_shape)
+
+
+def _read_basic(x: Array, bounds: dict[str, Any] | None, backwards: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    if bounds is not None:
+        x = slice_(x, **bounds)
+    if backwards:
+        x = rev(x, axes=backwards)
+    return x if x.shape == shape else reshape(x, shape=shape)
 
 
 def iterate(x: Array) -> Iterator[Array]:

@@ -11,7 +11,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import Tracer
-from funcgrad.errors import ArgumentError, ShapeError, TracedValueError
+from funcgrad.errors import ArgumentError, OutOfBoundsError, ShapeError, TracedValueError
 from funcgrad.numpy.axes import as_integer, normalize_axis
 from funcgrad.numpy.indexing import normalized
 from funcgrad.numpy.manipulation import (
@@ -64,16 +64,10 @@ def concatenate(arrays: Sequence[Any] | Array, axis: int | None = 0, dtype: Any 
     operands = _operands("concatenate", arrays, dtype)
     if axis is None:
         operands, axis = [ravel(x) for x in operands], 0
-    first = operands[0].shape
-    if any(x.ndim == 0 for x in operands):
+    ndim = operands[0].ndim
+    if ndim == 0:
         raise ShapeError("concatenate joins along an axis, which 0-dimensional arrays lack; use fg.numpy.stack.")
-    axis = normalize_axis("concatenate", axis, len(first))
-    for x in operands:
-        if x.shape[:axis] + x.shape[axis + 1 :] != first[:axis] + first[axis + 1 :] or x.ndim != len(first):
-            raise ShapeError(
-                f"concatenate got shapes {first} and {x.shape}, which differ in more than axis {axis}; the other "
-                "lengths must be equal."
-            )
+    axis = normalize_axis("concatenate", axis, ndim)
     return operands[0] if len(operands) == 1 else movement.concatenate(*operands, axis=axis)
 
 
@@ -336,7 +330,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Array:
     elif not isinstance(obj, Array):
         obj = numpy.asarray(obj, numpy.int64 if isinstance(obj, (list, tuple)) and not len(obj) else None)
         if obj.size == 1 and not -length <= int(obj.reshape(())) <= length:
-            raise ShapeError(f"insert got the place {int(obj.reshape(()))} for an axis of length {length}.")
+            raise OutOfBoundsError(f"insert got the place {int(obj.reshape(()))} for an axis of length {length}.")
     scalar = obj.ndim == 0
     places = normalized(_as_host(obj), length)
     places = reshape(places, (-1,)) if places.ndim != 1 else places
@@ -389,7 +383,9 @@ def delete(arr: Any, obj: Any, axis: int | None = None, *, assume_unique_indices
     try:
         kept[obj if isinstance(obj, slice) or obj.size else obj.astype(numpy.int64)] = False
     except IndexError:
-        raise ShapeError(f"delete got places {obj!r:.60}, which an axis of length {length} does not have.") from None
+        raise OutOfBoundsError(
+            f"delete got places {obj!r:.60}, which an axis of length {length} does not have."
+        ) from None
     return take_static(x, kept.nonzero()[0], axis)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import Array, as_array
+from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import Tracer
 from funcgrad.errors import ArgumentError, ShapeError, TracedValueError
 from funcgrad.numpy.axes import as_integer, as_shape, normalize_axes, normalize_axis
-from funcgrad.numpy.indexing import gather_or_fill, normalized
+from funcgrad.numpy.indexing import at_once, gather_or_fill, normalized
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import shapes
 from funcgrad.primitives.counting import iota
@@ -45,6 +45,11 @@ def reshape(a: Any, shape: int | Sequence[int], order: str = "C", *, copy: bool 
                [2, 3]], dtype=int32)
     """
     x = as_array(a)
+    if order == "C" and at_once(x):
+        try:
+            return ConcreteArray(x._data.reshape(shape))
+        except (TypeError, ValueError):
+            pass  # what is wrong is said below
     shape = as_shape("reshape", shape)
     if -1 in shape:
         shape = _with_inferred_length(x.shape, shape)
@@ -181,6 +186,8 @@ def transpose(a: Any, axes: Sequence[int] | None = None) -> Array:
         (3, 2, 4)
     """
     x = as_array(a)
+    if axes is None and at_once(x):
+        return ConcreteArray(x._data.T)
     if axes is None:
         return shapes.transpose(x, permutation=tuple(range(x.ndim - 1, -1, -1))) if x.ndim > 1 else x
     permutation = normalize_axes("transpose", tuple(axes), x.ndim)

@@ -31,9 +31,8 @@ def reshape(self: Array, *shape: Any, order: str = "C", copy: bool | None = None
 
 def transpose(self: Array, *axes: Any) -> Array:
     """The array with its axes in another order: `x.transpose(1, 0)` or `x.transpose((1, 0))`; reversed without any."""
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    return manipulation.transpose(self, axes or None)
+    order = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
+    return manipulation.transpose(self, order or None)
 
 
 def view(self: Array, dtype: Any = None) -> Array:
@@ -55,7 +54,9 @@ def copy(self: Array) -> Array:
 
 
 def to_device(self: Array, device: Any, *, stream: Any = None) -> Array:
-    """The array on another device."""
+    """The array on another device; the array itself where it is there already."""
+    if isinstance(self, ConcreteArray) and self.device == device:
+        return self
     return device_put(self, device)
 
 
@@ -66,7 +67,7 @@ def fill(self: Array, value: Any) -> Array:
 
 def array_namespace(self: Array, /, *, api_version: str | None = None) -> Any:
     """The module with the functions for this array, as the array API standard asks for: `funcgrad.numpy`."""
-    return sys.modules[__package__]
+    return sys.modules[__name__.rpartition(".")[0]]
 
 
 def matrix_transposed(x: Array) -> Array:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import current_interpreter, ground
+from funcgrad.devices import array_module, to_host
 from funcgrad.errors import ArgumentError, ShapeError, TracedValueError
 from funcgrad.numpy.axes import normalize_axis
 from funcgrad.numpy.index_arrays import numbers, unravel_index
@@ -113,7 +114,7 @@ def known_mask(mask: Array, name: str) -> numpy.ndarray:
         TracedValueError: naming the function and its remedy, `size=`.
     """
     try:
-        return devices.to_host(mask.concrete(name)._data)
+        return to_host(mask.concrete(name)._data)
     except TracedValueError:
         raise TracedValueError(
             f"the length of the result of {name} depends on values that are not known while traced (under jit, or "
@@ -229,7 +230,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None, *, meth
     if sorter is not None:
         haystack = gather_along(haystack, cast(as_array(sorter), dtypes.int32), 0)
     if current_interpreter() is ground and isinstance(haystack, ConcreteArray) and isinstance(values, ConcreteArray):
-        module = devices.array_module(haystack._data)
+        module = array_module(haystack._data)
         found = module.searchsorted(haystack._data, values._data, side)
         return ConcreteArray(module.asarray(found, numpy.int32))
     return _binary_search(haystack, values, side)

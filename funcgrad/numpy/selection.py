@@ -12,7 +12,7 @@ from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.errors import ArgumentError, OutOfBoundsError, ShapeError
 from funcgrad.numpy.axes import normalize_axis
 from funcgrad.numpy.index_arrays import as_indices, from_start
-from funcgrad.numpy.indexing import READ_MODES, WRITE_MODES, checked_mode, gather_or_fill
+from funcgrad.numpy.indexing import READ_MODES, WRITE_MODES, at_once, checked_mode, gather_or_fill
 from funcgrad.numpy.manipulation import broadcast_arrays, broadcast_to, gather_along, ravel, reshape, take_static
 from funcgrad.numpy.searching import as_condition, nonzero
 from funcgrad.primitives import elementwise as e
@@ -40,7 +40,7 @@ def take(
         indices: an integer array, of any shape; negative ones count from the end.
         axis: along which axis; None takes from the flattened array.
         mode: what stands for numbers out of range: "fill" (the default) gives `fill_value`, "clip" the nearest
-            element, "wrap" counts on from the start; "promise_in_bounds" says that there are none.
+            element (and negative numbers are too small), "wrap" counts on from the start; "promise_in_bounds" says that there are none.
         fill_value: by default NaN, the lowest signed or highest unsigned integer, or True.
 
     Example:
@@ -56,7 +56,9 @@ def take(
     length = x.shape[axis]
     if mode == "wrap":
         return gather_along(x, mod(index, length), axis, "promise_in_bounds")
-    return gather_along(x, from_start(index, length), axis, checked_mode(mode or "fill", READ_MODES), fill_value)
+    if mode != "clip":  # in which, as in NumPy, negative numbers are out of range
+        index = from_start(index, length)
+    return gather_along(x, index, axis, checked_mode(mode or "fill", READ_MODES), fill_value)
 
 
 def take_along_axis(
@@ -80,6 +82,11 @@ def take_along_axis(
     x, index = as_array(arr), as_indices("take_along_axis", indices)
     if axis is None:
         x, index, axis = ravel(x), ravel(index), 0
+    if at_once(x) and isinstance(index, ConcreteArray) and x.ndim == index.ndim:
+        try:
+            return ConcreteArray(numpy.take_along_axis(x._data, index._data, axis))
+        except (IndexError, ValueError):
+            pass  # out of range, which NumPy refuses
     axis, axes, places = _along_axis("take_along_axis", x, index, axis)
     return gather_or_fill(x, places, axes, checked_mode(mode or "fill", READ_MODES), fill_value)
 

@@ -218,12 +218,15 @@ def isin(
 
 
 def _chosen(x: Array, mask: Array, name: str, size: int | None, fill_value: Any) -> Array:
-    """The elements of a vector under a mask."""
+    """The elements of a vector under a mask; missing ones are `fill_value`, by default the first of them."""
     if size is None:
         index = ConcreteArray(known_mask(mask, name).nonzero()[0].astype(numpy.int32))
         return gather_along(x, index, 0)
     (index,) = nonzero(mask, size=size, fill_value=x.shape[0])
-    return gather_along(x, index, 0, "fill", 0 if fill_value is None else fill_value)
+    chosen = gather_along(x, index, 0, "fill", 0 if fill_value is None else fill_value)
+    if fill_value is not None or size == 0:
+        return chosen
+    return e.select(e.lt(index, e.full((), x.shape[0], index.dtype)), chosen, chosen[0])
 
 
 def setdiff1d(
@@ -242,6 +245,7 @@ def setdiff1d(
         Array([1, 3], dtype=int32)
     """
     x, others = ravel(ar1), ravel(ar2)
+    fill_value = 0 if fill_value is None else fill_value
     if assume_unique:
         return _chosen(x, isin(x, others, invert=True), "setdiff1d", size, fill_value)
     x, fresh = _sorted_and_new(x)
@@ -284,8 +288,8 @@ def intersect1d(
         ar1, ar2: arrays, flattened if they have more axes.
         assume_unique: accepted from NumPy; changes nothing.
         return_indices: whether to give also where each first occurs in `ar1` and in `ar2`.
-        size: the length of the result, needed under jit; missing elements are `fill_value` (0), and their places the
-            lengths of the arrays.
+        size: the length of the result, needed under jit; missing elements are `fill_value`, by default the smallest
+            one found, and their places the lengths of the arrays.
 
     Example:
         >>> import funcgrad.numpy as np
@@ -313,7 +317,7 @@ def intersect1d(
 def setxor1d(
     ar1: Any, ar2: Any, assume_unique: bool = False, *, size: int | None = None, fill_value: Any = None
 ) -> Array:
-    """The distinct elements that occur in exactly one of two arrays, sorted; `size` as in `setdiff1d`.
+    """The distinct elements that occur in exactly one of two arrays, sorted; `size` as in `intersect1d`.
 
     Example:
         >>> import funcgrad.numpy as np

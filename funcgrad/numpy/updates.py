@@ -12,11 +12,14 @@ from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import Primitive, Tracer
 from funcgrad.errors import ShapeError
 from funcgrad.numpy.indexing import (
+    BASIC_TYPES,
     READ_MODES,
     WHOLE,
     WRITE_MODES,
     IndexPlan,
     as_items,
+    as_numpy_index,
+    at_once,
     broadcast_index,
     checked_mode,
     parse_index,
@@ -160,6 +163,10 @@ def _update(
     x = place.array
     values = cast(as_array(values), x.dtype)
     write_mode = checked_mode(mode, WRITE_MODES)
+    if mode is None and at_once(x) and type(values) is ConcreteArray:
+        written = _written_by_numpy(x._data, place.index, values._data, UFUNCS[scatter])
+        if written is not None:
+            return written
     if _is_traced_mask(place.index):
         selected = _masked(x, place.index, values, combine)
         if selected is not None:
@@ -171,6 +178,33 @@ def _update(
     if len(plan.shape) != x.ndim:  # a scalar mask stands as an index to an axis of length one
         return reshape(_scatter(reshape(x, shape=plan.shape), plan, values, scatter, write_mode), shape=x.shape)
     return _scatter(x, plan, values, scatter, write_mode)
+
+
+UFUNCS = {
+    scatter_set: None,
+    scatter_add: numpy.add,
+    scatter_mul: numpy.multiply,
+    scatter_min: numpy.minimum,
+    scatter_max: numpy.maximum,
+}
+
+
+def _written_by_numpy(data: numpy.ndarray, index: Any, values: Any, ufunc: numpy.ufunc | None) -> Array | None:
+    """The update in one step, by writing to a copy; None where NumPy refuses the index, as it does out of range."""
+    basic = BASIC_TYPES.issuperset(map(type, as_items(index)))
+    if not basic and ufunc is not None and (data.ndim > 1 or data.dtype.itemsize == 2):
+        return None  # the usual way is quicker row by row, and adds up values of few digits in float32
+    result, index = data.copy(), as_numpy_index(index)
+    try:
+        if ufunc is None:
+            result[index] = values
+        elif basic:
+            result[index] = ufunc(result[index], values)
+        else:
+            ufunc.at(result, index, values)
+    except (IndexError, TypeError, ValueError):
+        return None
+    return ConcreteArray(result)
 
 
 def _broadcast_values(values: Array, shape: tuple[int, ...]) -> Array:
