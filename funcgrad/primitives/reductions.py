@@ -130,7 +130,7 @@ def _extremum(name: str, ufunc: numpy.ufunc) -> Primitive:
 reduce_max = _extremum("reduce_max", numpy.maximum)
 reduce_min = _extremum("reduce_min", numpy.minimum)
 
-# reduce_and and reduce_or, bit by bit for integers
+# reduce_and, reduce_or and reduce_xor, bit by bit for integers
 
 
 def _logical(name: str, ufunc: numpy.ufunc) -> Primitive:
@@ -149,6 +149,7 @@ def _logical(name: str, ufunc: numpy.ufunc) -> Primitive:
 
 reduce_and = _logical("reduce_and", numpy.bitwise_and)
 reduce_or = _logical("reduce_or", numpy.bitwise_or)
+reduce_xor = _logical("reduce_xor", numpy.bitwise_xor)
 
 # argmax and argmin: the first place that holds the extremum, or NaN
 
