@@ -482,7 +482,8 @@ def _logaddexp(x: Array, y: Array) -> Array:
 
 @_logaddexp.defjvp
 def _logaddexp_jvp(primals, tangents):
-    return _logaddexp(*primals), _log_add_tangent(*tangents, _log_add(*primals)[1], 1.0)
+    (x, y), (s, t) = primals, tangents
+    return _logaddexp(x, y), _log_add_tangent(s, t, _log_add(x, y)[1], 1.0)
 
 
 @custom_jvp
@@ -493,7 +494,8 @@ def _logaddexp2(x: Array, y: Array) -> Array:
 
 @_logaddexp2.defjvp
 def _logaddexp2_jvp(primals, tangents):
-    return _logaddexp2(*primals), _log_add_tangent(*tangents, _log_add(*primals)[1], math.log(2))
+    (x, y), (s, t) = primals, tangents
+    return _logaddexp2(x, y), _log_add_tangent(s, t, _log_add(x, y)[1], math.log(2))
 
 
 def _log_add_operands(name: str, x: Any, y: Any) -> tuple[Array, Array]:

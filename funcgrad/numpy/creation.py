@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, to_buffer, wrap
 from funcgrad.core import current_interpreter, ground
+from funcgrad.devices import Device, _cupy
 from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.numpy.axes import as_shape
 from funcgrad.numpy.dtype_functions import astype
@@ -33,7 +34,7 @@ def array(
     order: str | None = "K",
     ndmin: int = 0,
     *,
-    device: devices.Device | None = None,
+    device: Device | None = None,
 ) -> Array:
     """An array of the given values.
 
@@ -99,7 +100,7 @@ def asarray(
     order: str | None = None,
     *,
     copy: bool | None = None,
-    device: devices.Device | None = None,
+    device: Device | None = None,
 ) -> Array:
     """An array of the given values; an array that has the dtype already is returned as it is.
 
@@ -134,7 +135,7 @@ def _shape_of(name: str, shape: Any) -> tuple[int, ...]:
     return found
 
 
-def _constant(name: str, shape: Any, value: Any, dtype: Any, device: devices.Device | None) -> Array:
+def _constant(name: str, shape: Any, value: Any, dtype: Any, device: Device | None) -> Array:
     shape, dtype = _shape_of(name, shape), dtypes.canonical(dtype)
     if current_interpreter() is ground:
         # The system hands out zeroed memory without touching it, but only positive zeros.
@@ -145,7 +146,7 @@ def _constant(name: str, shape: Any, value: Any, dtype: Any, device: devices.Dev
     return result if device is None else device_put(result, device)
 
 
-def zeros(shape: Any, dtype: Any = None, *, device: devices.Device | None = None) -> Array:
+def zeros(shape: Any, dtype: Any = None, *, device: Device | None = None) -> Array:
     """An array of zeros.
 
     Arguments:
@@ -161,7 +162,7 @@ def zeros(shape: Any, dtype: Any = None, *, device: devices.Device | None = None
     return _constant("zeros", shape, 0, dtype or dtypes.float32, device)
 
 
-def ones(shape: Any, dtype: Any = None, *, device: devices.Device | None = None) -> Array:
+def ones(shape: Any, dtype: Any = None, *, device: Device | None = None) -> Array:
     """An array of ones; arguments as for `zeros`.
 
     Example:
@@ -172,7 +173,7 @@ def ones(shape: Any, dtype: Any = None, *, device: devices.Device | None = None)
     return _constant("ones", shape, 1, dtype or dtypes.float32, device)
 
 
-def empty(shape: Any, dtype: Any = None, *, device: devices.Device | None = None) -> Array:
+def empty(shape: Any, dtype: Any = None, *, device: Device | None = None) -> Array:
     """The same as `zeros`: an immutable array without values could not be used for anything.
 
     Example:
@@ -183,7 +184,7 @@ def empty(shape: Any, dtype: Any = None, *, device: devices.Device | None = None
     return _constant("empty", shape, 0, dtype or dtypes.float32, device)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: devices.Device | None = None) -> Array:
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Device | None = None) -> Array:
     """An array of one value.
 
     Arguments:
@@ -210,7 +211,7 @@ def _like(a: Any, dtype: Any, shape: Any) -> tuple[Any, Any]:
     return (a.shape if shape is None else shape), (a.dtype if dtype is None else dtype)
 
 
-def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: devices.Device | None = None) -> Array:
+def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Device | None = None) -> Array:
     """Zeros of the shape and dtype of another array.
 
     Arguments:
@@ -227,7 +228,7 @@ def zeros_like(a: Any, dtype: Any = None, shape: Any = None, *, device: devices.
     return _constant("zeros_like", shape, 0, dtype, device)
 
 
-def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: devices.Device | None = None) -> Array:
+def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: Device | None = None) -> Array:
     """Ones of the shape and dtype of another array; arguments as for `zeros_like`.
 
     Example:
@@ -239,7 +240,7 @@ def ones_like(a: Any, dtype: Any = None, shape: Any = None, *, device: devices.D
     return _constant("ones_like", shape, 1, dtype, device)
 
 
-def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: devices.Device | None = None) -> Array:
+def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: Device | None = None) -> Array:
     """The same as `zeros_like`.
 
     Example:
@@ -251,9 +252,7 @@ def empty_like(prototype: Any, dtype: Any = None, shape: Any = None, *, device: 
     return _constant("empty_like", shape, 0, dtype, device)
 
 
-def full_like(
-    a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: devices.Device | None = None
-) -> Array:
+def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None, *, device: Device | None = None) -> Array:
     """One value in the shape and dtype of another array; arguments as for `full` and `zeros_like`.
 
     Example:
@@ -275,7 +274,7 @@ def _band(rows: int, columns: int, k: int, compare: Any) -> Array:
     return compare(row + k, column)
 
 
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: devices.Device | None = None) -> Array:
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None, *, device: Device | None = None) -> Array:
     """A matrix with ones on a diagonal and zeros elsewhere.
 
     Arguments:
@@ -344,7 +343,8 @@ def tril(m: Any, k: int = 0) -> Array:
                [1., 1.]], dtype=float32)
     """
     x = _matrix("tril", m)
-    return e.select(_band(*x.shape[-2:], k, e.ge), x, e.full((), 0, x.dtype))
+    rows, columns = x.shape[-2:]
+    return e.select(_band(rows, columns, k, e.ge), x, e.full((), 0, x.dtype))
 
 
 def triu(m: Any, k: int = 0) -> Array:
@@ -357,7 +357,8 @@ def triu(m: Any, k: int = 0) -> Array:
                [0., 1.]], dtype=float32)
     """
     x = _matrix("triu", m)
-    return e.select(_band(*x.shape[-2:], k, e.le), x, e.full((), 0, x.dtype))
+    rows, columns = x.shape[-2:]
+    return e.select(_band(rows, columns, k, e.le), x, e.full((), 0, x.dtype))
 
 
 def diagonal_of(x: Array, offset: int, axis1: int, axis2: int) -> Array:
@@ -550,7 +551,7 @@ def fromfunction(function: Callable, shape: Any, *, dtype: Any = float, **kwargs
 # From other libraries
 
 
-def from_dlpack(x: Any, /, *, device: devices.Device | None = None, copy: bool | None = None) -> Array:
+def from_dlpack(x: Any, /, *, device: Device | None = None, copy: bool | None = None) -> Array:
     """An array from a DLPack object, such as a tensor of another library.
 
     Arguments:
@@ -572,7 +573,7 @@ def from_dlpack(x: Any, /, *, device: devices.Device | None = None, copy: bool |
         buffer = numpy.from_dlpack(x)
         buffer = buffer.copy() if copy else buffer
     else:
-        buffer = devices._cupy().from_dlpack(x)
+        buffer = _cupy().from_dlpack(x)
         buffer = buffer.copy() if copy else buffer
     result = wrap(buffer.view(dtypes.canonical(buffer.dtype)) if buffer.dtype not in dtypes.KIND else buffer)
     return result if device is None else device_put(result, device)

@@ -89,7 +89,7 @@ def einsum(
     return values[0]
 
 
-def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "greedy") -> tuple[list[Any], Any]:
+def einsum_path(subscripts: Any, /, *operands: Any, optimize: Any = "greedy") -> tuple[Any, Any]:
     """The order in which `einsum` would multiply, and a description of what that costs.
 
     Arguments:
@@ -272,7 +272,7 @@ def _step(
 ) -> tuple[Step, Labels]:
     """A step, and the labels of its result; the last step puts them in the order of `output`."""
     shared = set(taken[0][0]) & set(taken[-1][0]) if len(taken) == 2 else set()
-    prepared = [_prepared(*x, needed | shared, sizes) for x in taken]
+    prepared = [_prepared(labels, shape, needed | shared, sizes) for labels, shape in taken]
     operations = [tuple(ops) for ops, _ in prepared]
     if len(prepared) == 1:
         labels, combine = prepared[0][1], None

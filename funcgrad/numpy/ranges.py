@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import Tracer, current_interpreter, ground
+from funcgrad.devices import Device
 from funcgrad.errors import ArgumentError, DtypeError, TracedValueError
 from funcgrad.numpy.axes import normalize_axis
 from funcgrad.numpy.dtype_functions import astype
@@ -19,12 +20,10 @@ from funcgrad.primitives.movement import iota
 from funcgrad.primitives.operators import promote_inexact
 from funcgrad.primitives.shapes import broadcast_to, move_axis, reshape
 
-_PLAIN_NUMBERS = (bool, int, float, complex, numpy.generic)
+_PLAIN_NUMBERS: Any = (bool, int, float, complex, numpy.generic)
 
 
-def arange(
-    start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: devices.Device | None = None
-) -> Array:
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, device: Device | None = None) -> Array:
     """Numbers from `start` up to but without `stop`, `step` apart.
 
     Arguments:
@@ -64,7 +63,7 @@ def arange(
         raise DtypeError("arange counts with integers or floats; give it a dtype that is one.")
     if current_interpreter() is ground:
         wide = dtypes.float32 if found.itemsize == 2 and dtypes.is_floating(found) else found
-        result: Array = ConcreteArray(numpy.arange(start, stop, step, wide).astype(found, copy=False))
+        result: Array = ConcreteArray(numpy.arange(start, stop, step, dtype=wide).astype(found, copy=False))
     else:
         length = max(math.ceil((stop - start) / step), 0)
         result = iota(shape=(length,), dtype=found, axis=0)
@@ -84,7 +83,7 @@ def linspace(
     dtype: Any = None,
     axis: int = 0,
     *,
-    device: devices.Device | None = None,
+    device: Device | None = None,
 ) -> Any:
     """`num` evenly spaced numbers from `start` to `stop`.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import Array, as_array
+from funcgrad.array import Array, as_array, constant
 from funcgrad.core import Primitive
 from funcgrad.errors import ArgumentError
 from funcgrad.numpy.axes import normalize_axes, normalize_axis
@@ -69,13 +69,16 @@ def _fold(
     """A reduction by an operation whose neutral element is `neutral`; None for an operation that has none."""
     x = as_array(a)
     axes = reduction_axes(name, axis, x.ndim)
+    if where is None and initial is None:
+        result = reduce(x, axes=axes)
+        return keep_axes(result, x.shape, axes) if keepdims else result
     start = None if initial is None else cast(as_array(initial), x.dtype)
     if where is not None:
         if neutral is None and start is None:
             raise ArgumentError(
                 f"{name} over part of an array may have no elements at all; pass initial=... with where."
             )
-        filler = e.full((), neutral, x.dtype) if start is None or neutral is not None else start
+        filler: Any = start if neutral is None else e.full((), neutral, x.dtype)
         x = e.select(broadcast_to(as_condition(where), x.shape), x, filler)
     if neutral is None and start is not None and _any_zero(x.shape, axes):
         shape = tuple(length for axis, length in enumerate(x.shape) if axis not in axes)
@@ -253,8 +256,9 @@ def _count(x: Array, axes: Sequence[int], where: Any) -> Any:
 
 
 def _divide(total: Array, count: Any) -> Array:
-    # As an array, so that a count of zero gives NaN, and one of 16 bits is not rounded.
-    return e.div(total, cast(as_array(count), total.dtype))
+    if isinstance(count, (int, float)):
+        return e.div(total, constant(count, total.dtype))
+    return e.div(total, cast(count, total.dtype))
 
 
 def _wide(x: Array) -> Array:

@@ -8,6 +8,7 @@ one primitive are in `composed`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -88,12 +89,17 @@ def _binary(apply: BinaryFunction, name: str, summary: str, x: str, y: str, resu
     return _document(function, _BINARY, name, summary, note, x=x, y=y, result=result)
 
 
-def _via(primitive: Primitive, on_bool: Primitive | None = None) -> BinaryFunction:
-    """Promote, then the primitive; `on_bool` is what arithmetic on bools means, which is logic."""
+def _via(primitive: Primitive) -> BinaryFunction:
+    return lambda x, y: primitive(*promote(x, y))
+
+
+def _operator(apply_operator: BinaryFunction) -> BinaryFunction:
+    """What Python's operator does, which has the shortest way to eager arithmetic."""
 
     def apply(x: Any, y: Any) -> Array:
-        x, y = promote(x, y)
-        return (on_bool if on_bool is not None and dtypes.is_bool(x.dtype) else primitive)(x, y)
+        if not isinstance(x, Array):
+            x = as_array(x)
+        return apply_operator(x, y if isinstance(y, (Array, int, float)) else as_array(y))
 
     return apply
 
@@ -114,11 +120,13 @@ def _itself(x: Array) -> Array:
 
 # Arithmetic
 
-add = _binary(_via(e.add, e.or_), "add", "The sum x + y.", "[1.0, 2.0]", "10", "[11., 12.], dtype=float32")
-subtract = _binary(_via(e.sub), "subtract", "The difference x - y.", "[1.0, 2.0]", "10", "[-9., -8.], dtype=float32")
-multiply = _binary(_via(e.mul, e.and_), "multiply", "The product x * y.", "[1, 2]", "10", "[10, 20], dtype=int32")
+add = _binary(_operator(operator.add), "add", "The sum x + y.", "[1.0, 2.0]", "10", "[11., 12.], dtype=float32")
+subtract = _binary(
+    _operator(operator.sub), "subtract", "The difference x - y.", "[1.0, 2.0]", "10", "[-9., -8.], dtype=float32"
+)
+multiply = _binary(_operator(operator.mul), "multiply", "The product x * y.", "[1, 2]", "10", "[10, 20], dtype=int32")
 divide = _binary(
-    operators.true_divide,
+    _operator(operator.truediv),
     "divide",
     "The quotient x / y; integers are divided as float32.",
     "[1, 2]",
@@ -295,12 +303,16 @@ conjugate = _plain(
 
 # Comparisons
 
-equal = _binary(_via(e.eq), "equal", "Whether x == y.", "[1, 2]", "2", "[False,  True], dtype=bool")
-not_equal = _binary(_via(e.ne), "not_equal", "Whether x != y.", "[1, 2]", "2", "[ True, False], dtype=bool")
-less = _binary(_via(e.lt), "less", "Whether x < y.", "[1, 2]", "2", "[ True, False], dtype=bool")
-less_equal = _binary(_via(e.le), "less_equal", "Whether x <= y.", "[1, 2]", "1", "[ True, False], dtype=bool")
-greater = _binary(_via(e.gt), "greater", "Whether x > y.", "[1, 2]", "1", "[False,  True], dtype=bool")
-greater_equal = _binary(_via(e.ge), "greater_equal", "Whether x >= y.", "[1, 2]", "2", "[False,  True], dtype=bool")
+equal = _binary(_operator(operator.eq), "equal", "Whether x == y.", "[1, 2]", "2", "[False,  True], dtype=bool")
+not_equal = _binary(_operator(operator.ne), "not_equal", "Whether x != y.", "[1, 2]", "2", "[ True, False], dtype=bool")
+less = _binary(_operator(operator.lt), "less", "Whether x < y.", "[1, 2]", "2", "[ True, False], dtype=bool")
+less_equal = _binary(
+    _operator(operator.le), "less_equal", "Whether x <= y.", "[1, 2]", "1", "[ True, False], dtype=bool"
+)
+greater = _binary(_operator(operator.gt), "greater", "Whether x > y.", "[1, 2]", "1", "[False,  True], dtype=bool")
+greater_equal = _binary(
+    _operator(operator.ge), "greater_equal", "Whether x >= y.", "[1, 2]", "2", "[False,  True], dtype=bool"
+)
 maximum = _binary(
     _via(e.max_),
     "maximum",

@@ -208,7 +208,8 @@ def xlogy(x: Any, y: Any) -> Array:
         >>> special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
         Array([0., 0.], dtype=float32)
     """
-    return _times_log(*promote_inexact(x, y), e.log, 1.0)
+    x, y = promote_inexact(x, y)
+    return _times_log(x, y, e.log, 1.0)
 
 
 def xlog1py(x: Any, y: Any) -> Array:
@@ -220,7 +221,8 @@ def xlog1py(x: Any, y: Any) -> Array:
         >>> special.xlog1py(np.array([0.0]), -1.0)
         Array([0.], dtype=float32)
     """
-    return _times_log(*promote_inexact(x, y), e.log1p, 0.0)
+    x, y = promote_inexact(x, y)
+    return _times_log(x, y, e.log1p, 0.0)
 
 
 def _times_log(x: Array, y: Array, log: Any, harmless: float) -> Array:
