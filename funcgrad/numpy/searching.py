@@ -33,6 +33,9 @@ def as_condition(value: Any) -> Array:
 def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None = None, fill_value: Any = None) -> Any:
     """Elements of `x` where a condition holds and of `y` elsewhere; with the condition alone, where it holds.
 
+    The side that is not taken has the gradient zero, but it is computed: to keep NaN and infinity out of gradients,
+    make the operand harmless first, as in `where(x > 0, log(where(x > 0, x, 1)), 0)`.
+
     Arguments:
         condition: a bool array; of other dtypes, what is not zero is True.
         x, y: what to choose from. All three broadcast together.

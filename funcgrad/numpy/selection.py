@@ -40,7 +40,8 @@ def take(
         indices: an integer array, of any shape; negative ones count from the end.
         axis: along which axis; None takes from the flattened array.
         mode: what stands for numbers out of range: "fill" (the default) gives `fill_value`, "clip" the nearest
-            element (and negative numbers are too small), "wrap" counts on from the start; "promise_in_bounds" says that there are none.
+            element (of negative numbers the first one), "wrap" counts on from the start; "promise_in_bounds" says that
+            there are none.
         fill_value: by default NaN, the lowest signed or highest unsigned integer, or True.
 
     Example:
