@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from funcgrad import dtypes
 from funcgrad.core import Primitive
-from funcgrad.testing import MODES
+from funcgrad.testing import STRICT_MODES
 
 FLOATS = (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)
 COMPLEX = (dtypes.complex64, dtypes.complex128)
@@ -43,7 +43,7 @@ class Case:
     examples: st.SearchStrategy[Example]
     reference: Callable[..., Any] | None = None
     linear: tuple[tuple[int, ...], ...] = ()
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = STRICT_MODES
     wrt: tuple[int, ...] | None = None  # the operands that have derivatives; by default all floating ones
     special_values: tuple[numpy.dtype, ...] = ()  # the dtypes in which infinities, NaN and the like are tried too,
     operand_count: int = 1  # in each of so many operands

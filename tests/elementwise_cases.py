@@ -1,4 +1,8 @@
-"""The cases of elementwise primitives: one row each, as in `funcgrad.primitives.elementwise`."""
+"""The cases of elementwise primitives: one row each, as in `funcgrad.primitives.elementwise`.
+
+These primitives rely on their callers, which promote operands to one dtype that the function takes; so what they do to
+others, the mode "wrong_dtypes", is not checked.
+"""
 
 from __future__ import annotations
 
@@ -143,6 +147,7 @@ ARITHMETIC = [
             elementwise_examples([EVERYWHERE, DIVISOR], INTEGERS),
         ),
         numpy.fmod,
+        modes=MODES,
     ),
     elementwise_case(e.max_, numpy.maximum, EVEN_SIXTEENTHS, ODD_SIXTEENTHS, accepts=FLOATS),
     elementwise_case(e.min_, numpy.minimum, EVEN_SIXTEENTHS, ODD_SIXTEENTHS, accepts=FLOATS),
@@ -154,6 +159,7 @@ ARITHMETIC = [
             elementwise_examples([EVERYWHERE], INTEGERS, st.fixed_dictionaries({"exponent": st.integers(0, 3)})),
         ),
         integer_power,
+        modes=MODES,
     ),
     elementwise_case(e.abs_, numpy.abs, NONZERO),
     elementwise_case(e.sign, sign, NONZERO),
@@ -268,6 +274,7 @@ OTHERS = [
         ),
         numpy.where,
         linear=((1, 2),),
+        modes=MODES,
     ),
     Case(
         e.convert,
@@ -324,7 +331,7 @@ SPECIAL = [
     elementwise_case(gcd, numpy.gcd, Domain(-30, 30), Domain(-30, 30), accepts=INTEGERS),
     Case(threefry2x32, elementwise_examples([Domain(0, 2.0**32 - 1)] * 4, [dtypes.uint32]), threefry_reference),
     # Differentiable in x alone: the order is a whole number.
-    Case(e.polygamma, polygamma_examples(), scipy.special.polygamma, wrt=(1,)),
+    Case(e.polygamma, polygamma_examples(), scipy.special.polygamma, wrt=(1,), modes=MODES),
 ]
 
 ELEMENTWISE = [*ARITHMETIC, *ROUNDING, *FUNCTIONS, *COMPARISONS, *BITS, *OTHERS, *SPECIAL]

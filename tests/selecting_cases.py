@@ -47,6 +47,7 @@ from funcgrad.primitives.reductions import (
     reduce_min,
     reduce_or,
     reduce_prod,
+    reduce_xor,
 )
 from funcgrad.primitives.sorting import sort
 
@@ -82,6 +83,7 @@ def reduced_axes(draw, shape, dtype):
 REDUCTIONS = [
     Case(
         reduce_prod,
+        reduce_xor,
         of_one_operand(reduced_axes, NUMBERS, NONZERO),
         lambda x, *, axes: numpy.prod(x, axis=axes, dtype=x.dtype),
     ),
@@ -104,6 +106,11 @@ REDUCTIONS = [
         reduce_or,
         of_one_operand(reduced_axes, (*BOOL, *INTEGERS)),
         lambda x, *, axes: numpy.bitwise_or.reduce(x, axis=axes),
+    ),
+    Case(
+        reduce_xor,
+        of_one_operand(reduced_axes, (*BOOL, *INTEGERS)),
+        lambda x, *, axes: numpy.bitwise_xor.reduce(x, axis=axes),
     ),
     Case(
         argmax,

@@ -61,7 +61,7 @@ def _dtype_error(name: str, accepts: tuple[str, ...], *operands: Any) -> DtypeEr
     for x in operands:
         if KIND_NAMES[dtypes.KIND[x.dtype]] not in accepts:
             return DtypeError(
-                f"{name} takes {' or '.join(accepts)} dtypes, not {x.dtype.name}; convert the operand with x.astype(...)."
+                f"{name} takes {' or '.join(accepts)} dtypes, not {x.dtype.name}; convert it with x.astype(...)."
             )
     first, second = sorted({x.dtype.name for x in operands})[:2]
     return DtypeError(f"{name} got operands of dtypes {first} and {second}; convert one of them with x.astype(...).")
@@ -123,10 +123,10 @@ def elementwise_batch(primitive: Primitive, size, operands, axes, **params):
     first_axis = next(axis for axis in axes if axis is not None)
     ndims = {x.ndim for x, axis in zip(operands, axes, strict=True) if axis is not None}
     others = [x.ndim for x, axis in zip(operands, axes, strict=True) if axis is None]
-    if len(ndims) == 1 and all(axis in (None, first_axis) for axis in axes):
-        # Unbatched operands may meet only the axes after the batch axis.
-        if all(ndim < max(ndims) - first_axis for ndim in others):
-            return primitive(*operands, **params), first_axis
+    together = len(ndims) == 1 and all(axis in (None, first_axis) for axis in axes)
+    # Unbatched operands may meet only the axes after the batch axis.
+    if together and all(ndim < max(ndims) - first_axis for ndim in others):
+        return primitive(*operands, **params), first_axis
     rank = max(x.ndim - (axis is not None) for x, axis in zip(operands, axes, strict=True))
 
     def aligned(x, axis):
@@ -322,7 +322,9 @@ rsqrt = elementwise(
     (lambda y, x: mul(full((), -0.5, x.dtype), div(y, x)),),
     accepts=INEXACT,
 )
-cbrt = elementwise("cbrt", numpy.cbrt, (lambda y, x: div(y, mul(full((), 3, x.dtype), x)),), accepts=(FLOATING,))
+cbrt = elementwise(
+    "cbrt", numpy.cbrt, (lambda y, x: div(_one(x), mul(full((), 3, x.dtype), _square(y))),), accepts=(FLOATING,)
+)
 
 
 def _abs_factor(y, x):
@@ -369,12 +371,8 @@ exp = elementwise("exp", numpy.exp, (lambda y, x: y,), accepts=INEXACT)
 exp2 = elementwise("exp2", numpy.exp2, (lambda y, x: mul(y, full((), math.log(2), x.dtype)),), accepts=INEXACT)
 expm1 = elementwise("expm1", numpy.expm1, (lambda y, x: add(y, full((), 1, x.dtype)),), accepts=INEXACT)
 log = elementwise("log", numpy.log, (lambda y, x: div(full((), 1, x.dtype), x),), accepts=INEXACT)
-log2 = elementwise(
-    "log2", numpy.log2, (lambda y, x: div(full((), 1 / math.log(2), x.dtype), x),), accepts=INEXACT
-)
-log10 = elementwise(
-    "log10", numpy.log10, (lambda y, x: div(full((), 1 / math.log(10), x.dtype), x),), accepts=INEXACT
-)
+log2 = elementwise("log2", numpy.log2, (lambda y, x: div(full((), 1 / math.log(2), x.dtype), x),), accepts=INEXACT)
+log10 = elementwise("log10", numpy.log10, (lambda y, x: div(full((), 1 / math.log(10), x.dtype), x),), accepts=INEXACT)
 log1p = elementwise(
     "log1p", numpy.log1p, (lambda y, x: div(full((), 1, x.dtype), add(x, full((), 1, x.dtype))),), accepts=INEXACT
 )
@@ -450,9 +448,7 @@ def _gaussian(x, scale):
 
 
 erf = elementwise("erf", _special("erf"), (lambda y, x: _gaussian(x, 2 / math.sqrt(math.pi)),), accepts=(FLOATING,))
-erfc = elementwise(
-    "erfc", _special("erfc"), (lambda y, x: _gaussian(x, -2 / math.sqrt(math.pi)),), accepts=(FLOATING,)
-)
+erfc = elementwise("erfc", _special("erfc"), (lambda y, x: _gaussian(x, -2 / math.sqrt(math.pi)),), accepts=(FLOATING,))
 erf_inv = elementwise(
     "erf_inv",
     special.erf_inv,
@@ -581,7 +577,7 @@ def _select_abstract(condition, on_true, on_false):
 
 
 def _select_jvp(primals, tangents):
-    condition, on_true, on_false = primals
+    condition, on_true, _ = primals
     result = select(*primals)
     _, s, t = tangents
     if s is None and t is None:
@@ -634,7 +630,7 @@ convert.abstract, convert.jvp, convert.transpose = _convert_abstract, _convert_j
 
 # The same for a Python scalar that meets one of a wider kind, and stays weak.
 convert_weak = elementwise("convert_weak", _convert_evaluate)
-convert_weak.abstract = lambda x, *, dtype: AbstractArray(x.shape, dtype, x.weak_type)
+convert_weak.abstract = lambda x, *, dtype: AbstractArray(x.shape, _convert_abstract(x, dtype=dtype).dtype, x.weak_type)
 convert_weak.jvp, convert_weak.transpose = _convert_jvp, _convert_transpose
 
 # stop_gradient: the identity, whose tangent is zero

@@ -48,6 +48,7 @@ def to_front(x: Array, axis: int | None, size: int) -> Array:
 
 
 def check_axes(name: str, axes: Sequence[int], ndim: int) -> None:
+    """Raise unless each of `axes` exists and is named once."""
     if len(set(axes)) != len(axes) or any(not 0 <= axis < ndim for axis in axes):
         raise ShapeError(f"{name} got axes {tuple(axes)} for an array of {ndim} axes; each may be named once.")
 
@@ -134,7 +135,9 @@ def _broadcast_evaluate(x, *, shape, axes):
     # numpy.broadcast_to does the same eight times slower: repeated lengths are steps of zero bytes.
     x = x.reshape(widened)
     try:
-        return numpy.ndarray(shape, x.dtype, x, 0, [s if n == m else 0 for s, n, m in zip(x.strides, widened, shape)])
+        return numpy.ndarray(
+            shape, x.dtype, x, 0, [s if n == m else 0 for s, n, m in zip(x.strides, widened, shape, strict=True)]
+        )
     except ValueError:  # the constructor takes contiguous memory only
         return numpy.broadcast_to(x, shape)
 
@@ -210,11 +213,15 @@ def _reduced_shape(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> 
 
 def _sum_abstract(x, *, axes):
     if x.dtype is dtypes.bool_:
-        raise DtypeError("reduce_sum adds numbers, and a bool array has none; convert it with x.astype(fg.int32) first.")
+        raise DtypeError(
+            "reduce_sum adds numbers, and a bool array has none; convert it with x.astype(fg.int32) first."
+        )
     return AbstractArray(reduced_shape("reduce_sum", x, axes), x.dtype)
 
 
 def _sum_evaluate(x, *, axes):
+    if x.dtype is dtypes.bool_:
+        raise TypeError("bool")  # explained by the abstract rule
     if x.dtype is dtypes.bfloat16:
         # So few digits that adding a thousand ones would stop at 256: accumulate in float32.
         return numpy.add.reduce(x.astype(numpy.float32), axis=axes).astype(x.dtype)
