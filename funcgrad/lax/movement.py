@@ -294,8 +294,8 @@ def _from_start(place: Array, length: int) -> Array:
         return place
     if place.dtype.itemsize < 4:
         place = cast(place, dtypes.int32)
-    zero, length = e.full((), 0, place.dtype), e.full((), length, place.dtype)
-    return e.select(e.lt(place, zero), e.add(place, length), place)
+    zero, count = e.full((), 0, place.dtype), e.full((), length, place.dtype)
+    return e.select(e.lt(place, zero), e.add(place, count), place)
 
 
 def dynamic_slice(operand: Any, start_indices: Any, slice_sizes: Sequence[int]) -> Array:
