@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy
 
-from funcgrad import devices, dtypes
+from funcgrad import dtypes
+from funcgrad.devices import Device, array_module, device_of, synchronize, to_host
 from funcgrad.errors import ArgumentTypeError, DonatedArrayError, DtypeError, ImmutableArrayError
 
 
@@ -154,15 +155,15 @@ class Array:
 
     def item(self, *index: int) -> bool | int | float | complex:
         """The element as a Python scalar; with `index`, the element there."""
-        buffer = devices.to_host(self.concrete("item()")._data)
+        buffer = to_host(self.concrete("item()")._data)
         return buffer.item(*index)
 
     def tolist(self) -> Any:
         """Nested Python lists of the elements; a scalar for a 0-dimensional array."""
-        return devices.to_host(self.concrete("tolist()")._data).tolist()
+        return to_host(self.concrete("tolist()")._data).tolist()
 
     def _single(self, purpose: str) -> Any:
-        buffer = devices.to_host(self.concrete(purpose)._data)
+        buffer = to_host(self.concrete(purpose)._data)
         if buffer.size != 1:
             raise ArgumentTypeError(
                 f"{purpose} needs an array with one element, and this one has shape {buffer.shape}; "
@@ -265,11 +266,11 @@ class ConcreteArray(Array):
         return self._data.size
 
     @property
-    def device(self) -> devices.Device:
+    def device(self) -> Device:
         """Where the buffer lives."""
-        return devices.device_of(self._data)
+        return device_of(self._data)
 
-    def devices(self) -> set[devices.Device]:
+    def devices(self) -> set[Device]:
         """The set of devices that hold the array, as JAX spells it."""
         return {self.device}
 
@@ -278,7 +279,7 @@ class ConcreteArray(Array):
 
     def block_until_ready(self) -> ConcreteArray:
         """Wait until the value is computed; on the CPU it always is."""
-        devices.synchronize(self._data)
+        synchronize(self._data)
         return self
 
     def is_deleted(self) -> bool:
@@ -290,7 +291,7 @@ class ConcreteArray(Array):
         return False
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
-        host = devices.to_host(self._data)
+        host = to_host(self._data)
         if (dtype is not None and host.dtype != dtype) or copy:
             return numpy.array(host, dtype)
         view = host.view()
@@ -320,7 +321,7 @@ class ConcreteArray(Array):
         return self._data.__dlpack_device__()
 
     def __reduce__(self):
-        return _unpickle, (devices.to_host(self._data), self.weak_type)
+        return _unpickle, (to_host(self._data), self.weak_type)
 
     def __copy__(self) -> ConcreteArray:
         return self
@@ -329,18 +330,18 @@ class ConcreteArray(Array):
         return self
 
     def __repr__(self) -> str:
-        host = devices.to_host(self._data)
+        host = to_host(self._data)
         body = numpy.array2string(host, separator=", ", prefix="Array(", suffix=",")
         shape = f", shape={self.shape}" if self.size == 0 and self.shape != (0,) else ""
         weak = ", weak_type=True" if self.weak_type else ""
         return f"Array({body}{shape}, dtype={self.dtype.name}{weak})"
 
     def __str__(self) -> str:
-        return str(devices.to_host(self._data))
+        return str(to_host(self._data))
 
 
 class WeakArray(ConcreteArray):
-    """A Python scalar that became an array on its way through a transform or function: its dtype gives way to others."""
+    """A Python scalar that became an array on its way through a transform: its dtype gives way to others."""
 
     __slots__ = ()
     weak_type = True
@@ -395,7 +396,7 @@ def as_array(value: Any) -> Array:
 
 def to_buffer(value: Any, dtype: numpy.dtype | None) -> Any:
     """A fresh buffer with the contents of an array-like that is not an Array."""
-    module = devices.array_module(value)
+    module = array_module(value)
     if module is not numpy:
         return module.array(value, dtype or dtypes.canonical(value.dtype))
     if isinstance(value, (numpy.ndarray, numpy.generic)) or hasattr(value, "__array__"):
@@ -411,7 +412,9 @@ def to_buffer(value: Any, dtype: numpy.dtype | None) -> Any:
     try:
         host = numpy.array(value)
     except ValueError:
-        raise ArgumentTypeError("a list whose rows have different lengths is not an array; pad the rows first.") from None
+        raise ArgumentTypeError(
+            "a list whose rows have different lengths is not an array; pad the rows first."
+        ) from None
     if host.dtype.kind == "O" or host.dtype.kind in "SUmMV" and host.dtype != dtypes.bfloat16:
         raise ArgumentTypeError(f"a list that holds {_shorten(value)} is not an array; it may hold numbers only.")
     if dtype is None:

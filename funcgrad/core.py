@@ -76,6 +76,16 @@ class Primitive:
         "transpose",
     )
 
+    # A rule is None where there is none; callers that cannot do without it ask `rule`.
+    abstract: Any
+    evaluate: Any
+    jvp: Any
+    transpose: Any
+    batch: Any
+    linearize: Any
+    stage: Any
+    collect: Any
+
     def __init__(
         self,
         name: str,
@@ -118,7 +128,7 @@ class Primitive:
                 buffers.append(x._data)
             else:  # plain values concern no transform, from here down to the ground
                 try:
-                    result = self.evaluate(*buffers, **params)  # type: ignore[misc]
+                    result = self.evaluate(*buffers, **params)
                 except Exception as error:
                     result = evaluate_after(error, self, operands, params)
                 return ConcreteArray(result) if type(result) is numpy.ndarray else wrap_result(self, operands, result)
@@ -160,8 +170,12 @@ class Interpreter:
     parent: Interpreter
     active: bool = False
 
+    transform: str = "an interpreter"
+    """What users know it by, for messages."""
+
     axis_name: Any = None
-    """The name of the axis that this interpreter batches over, for collectives; its length is then `size`."""
+    size: int = 1
+    """The name of the axis that this interpreter batches over, for collectives, and its length."""
 
     passes_constants: bool = False
     """Set by interpreters that hand every operation without one of their own tracers on to their parent unchanged."""
@@ -257,7 +271,7 @@ def named_axes() -> tuple[tuple[Any, int], ...]:
     interpreter, found = _current(), []
     while interpreter is not ground:
         if interpreter.axis_name is not None:
-            found.append((interpreter.axis_name, interpreter.size))  # type: ignore[attr-defined]
+            found.append((interpreter.axis_name, interpreter.size))
         interpreter = interpreter.parent
     return tuple(found)
 
@@ -290,15 +304,15 @@ class Tracer(Array):
         raise NotImplementedError
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.aval.shape
 
     @property
-    def dtype(self) -> numpy.dtype:
+    def dtype(self) -> numpy.dtype:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.aval.dtype
 
     @property
-    def weak_type(self) -> bool:
+    def weak_type(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.aval.weak_type
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -307,9 +321,8 @@ class Tracer(Array):
         raise AttributeError(f"'Array' object has no attribute {name!r}")
 
     def leaked(self) -> LeakedTracerError:
-        transform = type(self.interpreter).__name__
         return LeakedTracerError(
-            f"a traced value ({self.aval!r}, made by the interpreter {transform}) was used outside of the transformed "
+            f"a value traced by {self.interpreter.transform} ({self.aval!r}) was used outside of the transformed "
             "function that it belongs to; return it from that function instead of storing it in a variable outside."
         )
 
@@ -317,14 +330,10 @@ class Tracer(Array):
         raise TracedValueError(f"{purpose} needs a value, and {self!r} has none while it is traced.")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
-        # Even where a value is known, handing it to NumPy would silently cut it off from its derivative.
-        raise TracedValueError(
-            f"{self!r} cannot become a NumPy array inside a transformed function; use the function of fg.numpy, "
-            "which every transform understands, or fg.stop_gradient(x) where only the value is needed."
-        )
+        return self.concrete("a NumPy function").__array__(dtype, copy)
 
     def __repr__(self) -> str:
-        return f"Tracer<{self.aval!r} in {type(self.interpreter).__name__}>"
+        return f"Tracer<{self.aval!r} in {self.interpreter.transform}>"
 
 
 def check_not_traced(values: Sequence[Any]) -> None:

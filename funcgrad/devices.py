@@ -44,6 +44,7 @@ def array_module(buffer: Any) -> Any:
 
 
 def device_of(buffer: Any) -> Device:
+    """Where a buffer lives."""
     return CPU if array_module(buffer) is numpy else Device("cuda", buffer.device.id)
 
 
@@ -53,6 +54,7 @@ def to_host(buffer: Any) -> numpy.ndarray:
 
 
 def synchronize(buffer: Any) -> None:
+    """Wait until a buffer has its value; on the CPU it always has."""
     if array_module(buffer) is not numpy:
         buffer.device.synchronize()
 

@@ -8,7 +8,7 @@ number, which is the rule of the array API standard (https://data-apis.org/array
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import ml_dtypes
 import numpy
@@ -37,7 +37,7 @@ KIND_OF_SCALAR = {bool: 0, int: 1, float: 2, complex: 3}
 DEFAULT_OF_KIND = (bool_, int32, float32, complex64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def canonical(dtype) -> numpy.dtype:
     """The dtype object for anything that names one: `"float32"`, `numpy.float32`, `float`, `fg.bfloat16`.
 
@@ -47,28 +47,32 @@ def canonical(dtype) -> numpy.dtype:
     if dtype in DEFAULT_OF_SCALAR:
         return DEFAULT_OF_SCALAR[dtype]
     try:
-        found = bfloat16 if dtype == "bfloat16" else numpy.dtype(dtype).newbyteorder("=")
+        found: numpy.dtype | None = bfloat16 if dtype == "bfloat16" else numpy.dtype(dtype).newbyteorder("=")
     except TypeError:
         found = None
     if found not in KIND:
         raise DtypeError(f"{dtype!r} is not a dtype of funcgrad; choose one of {', '.join(d.name for d in ALL)}.")
-    # NumPy makes a new object for each byte order and alias; ours are compared by identity on the fast path.
+    # Dtypes are compared by identity on the fast path: give the one object that stands for it here.
     return next(d for d in ALL if d == found)
 
 
 def is_bool(dtype) -> bool:
+    """Whether it is the dtype of truth values."""
     return KIND[dtype] == 0
 
 
 def is_integer(dtype) -> bool:
+    """Whether it is a signed or unsigned integer dtype."""
     return KIND[dtype] == 1
 
 
 def is_floating(dtype) -> bool:
+    """Whether it is a real floating dtype, bfloat16 included."""
     return KIND[dtype] == 2
 
 
 def is_complex(dtype) -> bool:
+    """Whether it is a complex dtype."""
     return KIND[dtype] == 3
 
 
@@ -77,25 +81,25 @@ def is_differentiable(dtype) -> bool:
     return KIND[dtype] >= 2
 
 
-@lru_cache(maxsize=None)
+@cache
 def real_of(dtype) -> numpy.dtype:
     """The dtype of the real part: float32 for complex64, float64 for complex128, and any real dtype itself."""
-    return {complex64: float32, complex128: float64}.get(dtype, dtype)
+    return float32 if dtype is complex64 else float64 if dtype is complex128 else dtype
 
 
-@lru_cache(maxsize=None)
+@cache
 def complex_of(dtype) -> numpy.dtype:
     """The complex dtype whose parts hold `dtype`: complex128 for 64-bit floats, complex64 for narrower ones."""
     return complex128 if dtype in (float64, complex128) else complex64
 
 
-@lru_cache(maxsize=None)
+@cache
 def to_floating(dtype) -> numpy.dtype:
     """The dtype in which a function such as `sin` computes: itself where inexact, the default float otherwise."""
     return dtype if KIND[dtype] >= 2 else float32
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: numpy.dtype, b: numpy.dtype) -> numpy.dtype:
     """The dtype of an operation on arrays of dtypes `a` and `b`.
 
@@ -121,9 +125,9 @@ def promote(a: numpy.dtype, b: numpy.dtype) -> numpy.dtype:
     return float32 if kind_a == 1 and found.kind == "f" else canonical(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_weak(dtype: numpy.dtype, kind: int) -> numpy.dtype:
-    """The dtype of an operation on an array and a Python scalar of this kind: the array's, unless the scalar is wider."""
+    """The dtype of an operation on an array and a Python scalar of this kind: the array's, unless that is narrower."""
     if KIND[dtype] >= kind:
         return dtype
     return complex_of(dtype) if kind == 3 and KIND[dtype] == 2 else DEFAULT_OF_KIND[kind]
@@ -139,7 +143,8 @@ def result_type(*values) -> numpy.dtype:
         if scalar_kind is not None:
             kind = max(kind, scalar_kind)
         else:
-            dtype = canonical(getattr(value, "dtype", value))
+            # A class such as numpy.int64 names a dtype, though it also describes one as the attribute of its scalars.
+            dtype = canonical(value if isinstance(value, type) else getattr(value, "dtype", value))
             strong = dtype if strong is None else promote(strong, dtype)
     if strong is None:
         return DEFAULT_OF_KIND[kind]

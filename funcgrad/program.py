@@ -175,24 +175,30 @@ class StageTracer(Tracer):
 
     def __init__(self, interpreter: Stage, variable: Variable):
         self.interpreter, self.variable = interpreter, variable
-        self.shape, self.dtype, self.weak_type = variable.shape, variable.dtype, variable.weak_type
+        # Attributes of its own rather than the properties of other tracers: tracing asks for them all the time.
+        self.shape, self.dtype, self.weak_type = variable.shape, variable.dtype, variable.weak_type  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def aval(self) -> AbstractArray:
         return self.variable.aval
 
     def concrete(self, purpose: str):
+        what = f"{purpose} needs the value of"
+        remedy = "keep it an array, compute it before the jitted function, or pass it as a static argument"
         if purpose == "bool()":
-            remedy = "use fg.numpy.where(condition, a, b), or make the argument static (static_argnums) if it is a setting"
             what = "a Python `if`, `while`, `and`, `or`, `not` or bool() depends on"
-        else:
-            remedy = "keep it an array, compute it before the jitted function, or pass it as a static argument"
-            what = f"{purpose} needs the value of"
+            remedy = (
+                "use fg.numpy.where(condition, a, b), or make the argument static (static_argnums) if it is a setting"
+            )
+        elif purpose == "a NumPy function":
+            remedy = "use the function of fg.numpy, which every transform understands"
         raise TracedValueError(f"{what} a traced value ({self.aval!r}), which is not known while jit traces; {remedy}.")
 
 
 class Stage(Interpreter):
     """Writes a Program: gives every primitive a variable for its result instead of a value."""
+
+    transform = "jit"
 
     def __init__(self):
         self.equations: list[Equation] = []
@@ -231,6 +237,7 @@ class Record(Stage):
     Reverse mode runs derivative rules under it: what touches a tangent is recorded, and is linear; all else is known.
     """
 
+    transform = "grad"
     passes_constants = True
 
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:

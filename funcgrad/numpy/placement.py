@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy
 
-from funcgrad import devices, tree
+from funcgrad import tree
 from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.core import Tracer
+from funcgrad.devices import Device, move
 
 
-def device_put(x: Any, device: devices.Device | None = None) -> Any:
+def device_put(x: Any, device: Device | None = None) -> Any:
     """Every leaf of a pytree as an array on `device`; arrays that are there already are not copied.
 
     Arguments:
@@ -32,7 +33,7 @@ def device_put(x: Any, device: devices.Device | None = None) -> Any:
         if isinstance(array, Tracer):
             return array
         buffer = array._data
-        return ConcreteArray(buffer if device is None else devices.move(buffer, device))
+        return ConcreteArray(buffer if device is None else move(buffer, device))
 
     return tree.map(put, x)
 

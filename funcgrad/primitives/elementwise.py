@@ -78,6 +78,7 @@ def elementwise(
 ) -> Primitive:
     """A primitive that works element by element. Without `derivatives` it is constant almost everywhere."""
 
+    derivative: Any = derivatives[0] if derivatives else None
     accepted = frozenset(dtype for dtype in dtypes.ALL if KIND_NAMES[dtypes.KIND[dtype]] in accepts)
 
     def abstract(*operands, **params):
@@ -106,7 +107,7 @@ def elementwise(
 
     def unary_jvp(primals, tangents, **params):
         result = primitive(*primals, **params)
-        return result, linear_step(result, mul, tangents[0], derivatives[0](result, *primals, **params))
+        return result, linear_step(result, mul, tangents[0], derivative(result, *primals, **params))
 
     def constant_jvp(primals, tangents, **params):
         return primitive(*primals, **params), None
@@ -173,9 +174,11 @@ def add_tangents(a: Array | None, b: Array | None) -> Array | None:
 def _add_jvp(primals, tangents):
     (x, y), (s, t) = primals, tangents
     result = add(x, y)
-    if s is not None and t is not None:
-        return result, linear_step(result, add, s, t)
-    return result, broadcast_to(t if s is None else s, result.shape)
+    if s is None:
+        return result, broadcast_to(t, result.shape)
+    if t is None:
+        return result, broadcast_to(s, result.shape)
+    return result, linear_step(result, add, s, t)
 
 
 def _add_transpose(cotangent, x, y):
@@ -310,7 +313,7 @@ _integer_pow_dtypes = integer_pow.abstract
 def _integer_pow_abstract(x, *, exponent):
     if exponent < 0 and dtypes.is_integer(x.dtype):
         raise DtypeError("an integer array has no negative powers; convert it with x.astype(fg.float32) first.")
-    return _integer_pow_dtypes(x, exponent=exponent)  # type: ignore[misc]
+    return _integer_pow_dtypes(x, exponent=exponent)
 
 
 integer_pow.abstract = _integer_pow_abstract
@@ -338,7 +341,7 @@ _abs_real_jvp = abs_.jvp
 def _abs_jvp(primals, tangents):
     (x,), (t,) = primals, tangents
     if not dtypes.is_complex(x.dtype):
-        return _abs_real_jvp(primals, tangents)  # type: ignore[misc]
+        return _abs_real_jvp(primals, tangents)
     result = abs_(x)
     return result, real(mul(t, conj(sign(x))))
 

@@ -73,10 +73,12 @@ def promote_inexact(*values: Any) -> list[Array]:
 
 
 def true_divide(x: Any, y: Any) -> Array:
+    """`x / y`, of integers as floats."""
     return e.div(*promote_inexact(x, y))
 
 
 def floor_divide(x: Any, y: Any) -> Array:
+    """`x // y`, rounded towards minus infinity."""
     x, y = promote(x, y)
     if dtypes.is_bool(x.dtype):
         x, y = cast(x, dtypes.int32), cast(y, dtypes.int32)
@@ -93,6 +95,7 @@ def floor_divide(x: Any, y: Any) -> Array:
 
 
 def mod(x: Any, y: Any) -> Array:
+    """`x % y`, with the sign of `y`."""
     x, y = promote(x, y)
     if dtypes.is_bool(x.dtype):
         x, y = cast(x, dtypes.int32), cast(y, dtypes.int32)
@@ -102,6 +105,7 @@ def mod(x: Any, y: Any) -> Array:
 
 
 def power(x: Any, y: Any) -> Array:
+    """`x ** y`; a Python integer as the exponent is multiplied out."""
     if type(y) is int and not isinstance(x, (bool, int)):
         x = as_array(x)
         if y >= 0 or not dtypes.is_integer(x.dtype):
@@ -141,6 +145,7 @@ def binary_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], 
 
 
 def reflected_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Any]:
+    """The method that Python tries when the left operand does not know what to do."""
     return lambda x, y: apply(y, x) if is_operand(y) else NotImplemented
 
 
@@ -165,7 +170,7 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
                     return apply(x, y) if is_operand(y) else NotImplemented
                 if b.dtype is a.dtype:
                     try:
-                        result = compute(a, b)  # type: ignore[misc]
+                        result = compute(a, b)
                     except Exception:
                         return apply(x, y)  # which says what is wrong
                     if type(result) is numpy.ndarray:
@@ -209,6 +214,7 @@ def attach_operators() -> None:
 
 
 def absolute(value: Any) -> Array:
+    """`abs(x)`, real for complex `x`."""
     x = as_array(value)
     unchanged = dtypes.is_bool(x.dtype) or x.dtype.kind == "u"
     return x if unchanged else e.abs_(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,15 @@ from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 
 
-def as_arrays(leaves: Sequence[Any], structure: Any, transform: str) -> list[Array]:
+def as_arrays(
+    leaves: Sequence[Any], structure: Any, transform: str, name: Callable[[int], str] | None = None
+) -> list[Array]:
     """The leaves of a pytree of arguments as arrays.
+
+    Arguments:
+        leaves, structure: the flattened pytree.
+        transform: who asks, for the message.
+        name: gives what the user calls the leaf with an index; by default its path in the pytree.
 
     Raises:
         ArgumentTypeError: naming the leaf that is no array, and what to do about its class.
@@ -22,7 +30,12 @@ def as_arrays(leaves: Sequence[Any], structure: Any, transform: str) -> list[Arr
             arrays.append(leaf)
             continue
         if not (type(leaf) in dtypes.DEFAULT_OF_SCALAR or hasattr(leaf, "__array__")):
-            raise not_an_array(leaf, leaf_path(structure, index), transform)
+            kind, where = type(leaf).__name__, name(index) if name else leaf_path(structure, index)
+            raise ArgumentTypeError(
+                f"{transform} got {f'`{where}`' if where else 'an argument'} of type {kind}, which is neither an array "
+                "nor a registered pytree; register the class with fg.tree.register_dataclass, or keep it out of the "
+                "traced arguments (for jit: static_argnums)."
+            )
         arrays.append(as_array(leaf))
     return arrays
 
@@ -32,13 +45,33 @@ def leaf_path(structure: Any, index: int) -> str:
     return tree.describe_leaf_path(tree.unflatten(structure, range(structure.num_leaves)), index)
 
 
-def not_an_array(leaf: Any, path: str, transform: str) -> ArgumentTypeError:
-    kind = type(leaf).__name__
-    where = f"the argument leaf at {path}" if path else "an argument"
-    return ArgumentTypeError(
-        f"{transform} got {where} of type {kind}, which is neither an array nor a registered pytree; register the "
-        f"class with fg.tree.register_dataclass, or keep {kind} out of the traced arguments (for jit: static_argnums)."
-    )
+def parameter_name(fun: Callable, position: int) -> str:
+    """What the function calls its positional argument, or `argument 1` where that is not known."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    named = position < len(parameters) and parameters[position].kind is not inspect.Parameter.VAR_POSITIONAL
+    return parameters[position].name if named else f"argument {position}"
+
+
+def name_leaf(fun: Callable, args: tuple, kwargs: dict, index: int, positions: Sequence[int] | None = None) -> str:
+    """What the user calls a leaf of the arguments `(args, kwargs)` of `fun`, such as `params['layers'][0]`.
+
+    `positions` says which arguments of `fun` the entries of `args` are, where some are left out.
+    """
+    for position, argument in enumerate(args):
+        count = tree.structure(argument).num_leaves
+        if index < count:
+            name = parameter_name(fun, position if positions is None else positions[position])
+            return name + tree.describe_leaf_path(argument, index)
+        index -= count
+    for key in sorted(kwargs):
+        count = tree.structure(kwargs[key]).num_leaves
+        if index < count:
+            return key + tree.describe_leaf_path(kwargs[key], index)
+        index -= count
+    raise IndexError(index)
 
 
 def unwrap_outputs(output: Any, has_aux: bool, transform: str) -> tuple[list[Array], Any, Any]:
@@ -58,6 +91,11 @@ def unwrap_outputs(output: Any, has_aux: bool, transform: str) -> tuple[list[Arr
 
 
 def as_results(leaves: Sequence[Any], structure: Any, transform: str) -> list[Array]:
+    """The leaves of what the user's function returned, as arrays.
+
+    Raises:
+        ArgumentTypeError: naming the leaf that is no array.
+    """
     results = []
     for index, leaf in enumerate(leaves):
         if isinstance(leaf, Array):
@@ -93,4 +131,13 @@ def normalize_positions(positions: int | Sequence[int], count: int, name: str) -
 
 LEAF = tree.structure(0)  # the structure of a single array
 
-__all__ = ["LEAF", "Callable", "ConcreteArray", "as_arrays", "as_results", "leaf_path", "normalize_positions"]
+__all__ = [
+    "LEAF",
+    "Callable",
+    "ConcreteArray",
+    "as_arrays",
+    "as_results",
+    "leaf_path",
+    "name_leaf",
+    "normalize_positions",
+]

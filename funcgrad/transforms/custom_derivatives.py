@@ -166,7 +166,8 @@ class custom_jvp:
     """
 
     def __init__(self, fun: Callable, nondiff_argnums: int | Sequence[int] = ()):
-        self.fun, self.rule = fun, None
+        self.fun = fun
+        self.rule: Any = None
         self.nondiff_argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
         update_wrapper(self, fun)
 
@@ -206,13 +207,15 @@ class custom_jvp:
                     f"and it returned {type(output).__name__}."
                 )
             results = call.flatten_result(output[0])
-            tree.check_same_structure(output[0], output[1], what=f"the tangent returned by the rule of {_name(self.fun)}")
+            tree.check_same_structure(
+                output[0], output[1], what=f"the tangent returned by the rule of {_name(self.fun)}"
+            )
             moved = as_results(tree.leaves(output[1]), call.out_structure, "custom_jvp")
-            return results, [_fit(t, x, f"the jvp rule of {_name(self.fun)}") for t, x in zip(moved, results, strict=True)]
+            return results, [
+                _fit(t, x, f"the jvp rule of {_name(self.fun)}") for t, x in zip(moved, results, strict=True)
+            ]
 
-        results = custom_jvp_call(
-            *call.flat, function=call.function, rule=rule, captured=0, name=_name(self.fun)
-        )
+        results = custom_jvp_call(*call.flat, function=call.function, rule=rule, captured=0, name=_name(self.fun))
         return tree.unflatten(call.out_structure, results)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -376,8 +379,8 @@ class custom_vjp:
 
     def __init__(self, fun: Callable, nondiff_argnums: int | Sequence[int] = ()):
         self.fun = fun
-        self.forward: Callable | None = None
-        self.backward: Callable | None = None
+        self.forward: Any = None
+        self.backward: Any = None
         self.nondiff_argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
         update_wrapper(self, fun)
 
@@ -389,12 +392,14 @@ class custom_vjp:
         if current_interpreter() is ground:
             return self.fun(*args)
         if self.forward is None or self.backward is None:
-            raise ArgumentError(f"no derivative was given for {_name(self.fun)}; set it with .defvjp(forward, backward).")
+            raise ArgumentError(
+                f"no derivative was given for {_name(self.fun)}; set it with .defvjp(forward, backward)."
+            )
         call = _Call(self.fun, self.nondiff_argnums, args, "custom_vjp")
         whose = f"the backward rule of {_name(self.fun)}"
 
         def forward(*flat):
-            output = self.forward(*call.merged(tree.unflatten(call.structure, flat)))  # type: ignore[misc]
+            output = self.forward(*call.merged(tree.unflatten(call.structure, flat)))
             if not isinstance(output, (tuple, list)) or len(output) != 2:
                 raise ArgumentError(
                     f"the forward rule of {_name(self.fun)} must return a pair (result, residuals), "
@@ -405,7 +410,7 @@ class custom_vjp:
 
         def backward(structure, residuals, cotangents):
             given = tree.unflatten(structure, residuals), tree.unflatten(call.out_structure, cotangents)
-            found = self.backward(*call.nondiff, *given)  # type: ignore[misc]
+            found = self.backward(*call.nondiff, *given)
             if not isinstance(found, (tuple, list)) or len(found) != len(call.differentiable):
                 count = len(found) if isinstance(found, (tuple, list)) else 1
                 raise ArgumentError(
@@ -423,9 +428,7 @@ class custom_vjp:
                     tree.check_same_structure(argument, cotangent, what=f"a cotangent returned by {whose}")
                 arrays = [None if c is None else as_arrays([c], LEAF, "custom_vjp")[0] for c in parts]
                 flat += arrays
-            return [
-                None if c is None else _fit(c, x, whose) for c, x in zip(flat, call.flat, strict=True)
-            ]
+            return [None if c is None else _fit(c, x, whose) for c, x in zip(flat, call.flat, strict=True)]
 
         results = custom_vjp_call(
             *call.flat, function=call.function, forward=forward, backward=backward, captured=0, name=_name(self.fun)
@@ -434,4 +437,3 @@ class custom_vjp:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else lambda *args: self(instance, *args)
-

@@ -29,13 +29,14 @@ from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
 from funcgrad.primitives.operators import cast
 from funcgrad.program import Equation, Program, Record, StageTracer, Variable, stage
-from funcgrad.transforms.arguments import LEAF, as_arrays, normalize_positions, unwrap_outputs
+from funcgrad.transforms.arguments import LEAF, as_arrays, name_leaf, normalize_positions, unwrap_outputs
 from funcgrad.transforms.jvp import DualTracer, Forward
 
 
 class Linearize(Forward):
     """Forward mode over a `Record`: tangents are variables, and what happens to them is written down."""
 
+    transform = "grad"
     splits_known_from_linear = True
 
     def __init__(self):
@@ -140,7 +141,9 @@ def linearize_program(program: Program, active: tuple[bool, ...]):
     return program.derived(("linearize", active), make)
 
 
-def transpose_program(program: Program, linear: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Program, list[bool]]:
+def transpose_program(
+    program: Program, linear: tuple[bool, ...], given: tuple[bool, ...]
+) -> tuple[Program, list[bool]]:
     """The transpose of a Program with respect to its `linear` inputs.
 
     The result goes from the other inputs, followed by the cotangents of those outputs for which one is `given`, to
@@ -174,7 +177,7 @@ def substitute(equations: Sequence[Equation], values: dict[Variable, Array]) -> 
     """Compute every equation that follows from known `values`; give the rest with those values put in."""
     rest = []
     for equation in equations:
-        operands = [values.get(x, x) if type(x) is Variable else x for x in equation.operands]
+        operands: list[Any] = [values.get(x, x) if type(x) is Variable else x for x in equation.operands]
         if any(type(x) is Variable for x in operands):
             rest.append(Equation(equation.primitive, operands, equation.params, equation.results, equation.source))
             continue
@@ -344,14 +347,18 @@ def value_and_grad(
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         positions = normalize_positions(argnums, len(args), "argnums")
         chosen = args[positions[0]] if isinstance(argnums, int) else tuple(args[i] for i in positions)
+
+        def name(index: int) -> str:
+            return name_leaf(fun, (chosen,) if isinstance(argnums, int) else chosen, {}, index, positions)
+
         if type(chosen) is ConcreteArray:
             flat, structure = [chosen], LEAF
         else:
             flat, structure = tree.flatten(chosen)
-            flat = as_arrays(flat, structure, "grad")
-        for x in flat:
+            flat = as_arrays(flat, structure, "grad", name)
+        for index, x in enumerate(flat):
             if x.dtype.kind != "f":
-                _check_differentiable(x, chosen, flat, holomorphic)
+                _check_differentiable(x, name, index, holomorphic)
         with Linearize() as interpreter:
             inputs = [interpreter.input(x) for x in flat]
             duals = tree.unflatten(structure, [x for x, _ in inputs])
@@ -378,17 +385,15 @@ def value_and_grad(
     return value_and_gradient
 
 
-def _check_differentiable(x: Array, chosen: Any, flat: Sequence[Array], holomorphic: bool) -> None:
-    path = tree.describe_leaf_path(chosen, next(i for i, y in enumerate(flat) if y is x))
-    where = f" at {path}" if path else ""
+def _check_differentiable(x: Array, name: Callable[[int], str], index: int, holomorphic: bool) -> None:
     if dtypes.is_complex(x.dtype) and not holomorphic:
         raise DtypeError(
-            f"grad got a complex argument{where} ({x.dtype.name}); pass holomorphic=True for a holomorphic function, "
-            "or differentiate with respect to the real and imaginary parts."
+            f"grad got `{name(index)}` of the complex dtype {x.dtype.name}; pass holomorphic=True for a holomorphic "
+            "function, or differentiate with respect to the real and imaginary parts."
         )
     if not dtypes.is_differentiable(x.dtype):
         raise DtypeError(
-            f"grad needs floating arguments, and the argument{where} has dtype {x.dtype.name}; convert it with "
+            f"grad needs floating arguments, and `{name(index)}` has dtype {x.dtype.name}; convert it with "
             "x.astype(fg.float32), pass a float such as 3.0, or choose other arguments with argnums."
         )
 
@@ -412,9 +417,7 @@ def _check_scalar(outputs: Sequence[Array], holomorphic: bool) -> None:
         )
 
 
-def grad(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
-) -> Callable:
+def grad(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
     """A function that gives the gradient of `fun`, by reverse mode.
 
     Arguments and errors are those of `value_and_grad`.

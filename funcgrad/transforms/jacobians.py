@@ -37,7 +37,7 @@ def _unit_vectors(leaves: Sequence[Array]) -> list[ConcreteArray]:
 
 
 def _split(x: Array, axis: int, leaves: Sequence[Array]) -> list[Array]:
-    """Cut the axis that runs over all elements of `leaves` into one piece a leaf, with that leaf's axes in its place."""
+    """Cut the axis that runs over all elements of `leaves` into a piece for each, with its axes in its place."""
     pieces, start = [], 0
     for leaf in leaves:
         starts = tuple(start if i == axis else 0 for i in range(x.ndim))

@@ -22,7 +22,7 @@ from funcgrad.core import Primitive, Tracer, check_not_traced, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 from funcgrad.primitives.elementwise import is_linear, zeros_like
 from funcgrad.program import Program, stage_closed
-from funcgrad.transforms.arguments import as_arrays, normalize_positions, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, name_leaf, normalize_positions, parameter_name, unwrap_outputs
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
@@ -166,8 +166,9 @@ class JitFunction:
             try:
                 hash(value)
             except TypeError:
+                label = where if isinstance(where, str) else parameter_name(self._fun, where)
                 raise ArgumentTypeError(
-                    f"the static argument {where!r} of {self._name} is a {type(value).__name__}, which cannot be "
+                    f"the static argument `{label}` of {self._name} is a {type(value).__name__}, which cannot be "
                     "hashed; pass a hashable value, such as a tuple, or do not make it static."
                 ) from None
         dynamic = tuple(x for i, x in enumerate(args) if i not in by_position)
@@ -183,7 +184,12 @@ class JitFunction:
         else:
             by_position, by_name, static = {}, {}, ()
         flat, structure = tree.flatten((args, kwargs))
-        flat = as_arrays(flat, structure, "jit")
+
+        def name(index: int) -> str:
+            kept = [i for i in range(len(args) + len(by_position)) if i not in by_position]
+            return name_leaf(self._fun, args, kwargs, index, kept)
+
+        flat = as_arrays(flat, structure, "jit", name)
         key = (structure, static, tuple([(x.shape, x.dtype, x.weak_type) for x in flat]), named_axes())
         return flat, key, (structure, by_position, by_name)
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy
+
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.core import Interpreter, Primitive, Tracer, current_interpreter
-from funcgrad.errors import ArgumentError, DtypeError
+from funcgrad.errors import ArgumentError, DtypeError, TracedValueError
 from funcgrad.primitives.elementwise import instantiate
 from funcgrad.primitives.operators import cast
 from funcgrad.program import Program, stage
-from funcgrad.transforms.arguments import as_arrays, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, name_leaf, unwrap_outputs
 
 
 class DualTracer(Tracer):
@@ -50,10 +52,18 @@ class DualTracer(Tracer):
         # Python's control flow looks at values only, so it may go by the primal.
         return self.primal.concrete(purpose)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        # The value may be known, but handing it to NumPy would silently cut it off from its derivative.
+        raise TracedValueError(
+            f"a NumPy function got a value that is being differentiated ({self.aval!r}); use the function of fg.numpy, "
+            "which every transform understands, or fg.stop_gradient(x) where only the value is needed."
+        )
+
 
 class Forward(Interpreter):
     """Applies the jvp rule of every primitive that meets one of its tracers."""
 
+    transform = "jvp"
     passes_constants = True
     splits_known_from_linear = False
     """Whether a primitive's `linearize` rule is wanted, where it has one: see `grad.Linearize`."""
@@ -114,18 +124,19 @@ def jvp_program(program: Program, active: tuple[bool, ...]) -> tuple[Program, li
     return program.derived(("jvp", active), make)
 
 
-def check_tangents(primals: Sequence[Array], tangents: Sequence[Array | None], paths: Callable[[int], str]) -> None:
+def check_tangents(primals: Sequence[Array], tangents: Sequence[Array | None], names: Callable[[int], str]) -> None:
+    """Raise unless every tangent has the shape and dtype of its primal."""
     for index, (x, t) in enumerate(zip(primals, tangents, strict=True)):
         if t is None:
             continue
         if not dtypes.is_differentiable(x.dtype):
             raise DtypeError(
-                f"the primal{paths(index)} has dtype {x.dtype.name}, which has no tangents; pass None as its tangent, "
+                f"the primal `{names(index)}` has dtype {x.dtype.name}, which has no tangents; pass None for it, "
                 "or make it floating with x.astype(fg.float32)."
             )
         if t.shape != x.shape or (t.dtype is not x.dtype and not t.weak_type):
             raise ArgumentError(
-                f"the tangent{paths(index)} is {t.dtype.name}{list(t.shape)} but its primal is {x.dtype.name}"
+                f"the tangent of `{names(index)}` is {t.dtype.name}{list(t.shape)} but its primal is {x.dtype.name}"
                 f"{list(x.shape)}; a tangent has the shape and dtype of its primal."
             )
 
@@ -156,12 +167,10 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     if len(primals) != len(tangents):
         raise ArgumentError(f"jvp got {len(primals)} primals and {len(tangents)} tangents; give one tangent a primal.")
     flat, structure = tree.flatten(tuple(primals))
-    flat = as_arrays(flat, structure, "jvp")
+    flat = as_arrays(flat, structure, "jvp", lambda i: name_leaf(fun, tuple(primals), {}, i))
     flat_tangents = _flat_tangents(tuple(primals), tuple(tangents), len(flat))
-    check_tangents(flat, flat_tangents, lambda i: f" at {tree.describe_leaf_path(tuple(primals), i)}")
-    flat_tangents = [
-        t if t is None else cast(t, x.dtype) for x, t in zip(flat, flat_tangents, strict=True)
-    ]
+    check_tangents(flat, flat_tangents, lambda i: name_leaf(fun, tuple(primals), {}, i))
+    flat_tangents = [t if t is None else cast(t, x.dtype) for x, t in zip(flat, flat_tangents, strict=True)]
     with Forward() as forward:
         output = fun(*tree.unflatten(structure, map(forward.dual, flat, flat_tangents)))
         outputs, out_structure, aux = unwrap_outputs(output, has_aux, "jvp")

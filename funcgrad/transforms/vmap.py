@@ -21,7 +21,7 @@ from funcgrad.core import Interpreter, Primitive, Tracer
 from funcgrad.errors import ArgumentError, ShapeError, TracedValueError
 from funcgrad.primitives.shapes import move_axis, to_front
 from funcgrad.program import Program, stage
-from funcgrad.transforms.arguments import as_arrays, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, name_leaf, unwrap_outputs
 
 
 class BatchTracer(Tracer):
@@ -59,6 +59,8 @@ class BatchTracer(Tracer):
 
 class Batch(Interpreter):
     """Applies the batch rule of every primitive that meets one of its tracers."""
+
+    transform = "vmap"
 
     def __init__(self, size: int, axis_name: Any = None):
         self.size, self.axis_name = size, axis_name
@@ -136,30 +138,34 @@ def batch_program(
     return program.derived(("batch", size, axes, axis_name), make)
 
 
-def _normalize_axis(axis: int | None, x: Array, path: str) -> int | None:
-    if axis is None:
-        return None
+def _normalize_axis(axis: int, x: Array, name: Callable[[int], str], index: int) -> int:
     if not isinstance(axis, int) or isinstance(axis, bool):
-        raise ArgumentError(f"in_axes holds {axis!r}{path}; use an integer for a mapped axis, or None for no axis.")
+        raise ArgumentError(
+            f"in_axes holds {axis!r} for `{name(index)}`; use an integer for a mapped axis, or None for no axis."
+        )
     if not -x.ndim <= axis < x.ndim:
         raise ShapeError(
-            f"in_axes says axis {axis} for the argument{path}, which has shape {x.shape} and so only {x.ndim} "
-            "axes; choose an axis that it has, or None to use the whole array for every example."
+            f"in_axes says axis {axis} for `{name(index)}`, which has shape {x.shape} and so only {x.ndim} axes; "
+            "choose an axis that it has, or None to use the whole array for every example."
         )
     return axis % x.ndim
 
 
-def _batch_size(flat: Sequence[Array], axes: Sequence[int | None], axis_size: int | None, path: Callable) -> int:
+def _batch_size(
+    flat: Sequence[Array], axes: Sequence[int | None], axis_size: int | None, name: Callable[[int], str]
+) -> int:
     sizes = {i: x.shape[a] for i, (x, a) in enumerate(zip(flat, axes, strict=True)) if a is not None}
     if not sizes and axis_size is None:
-        raise ArgumentError("vmap needs at least one argument with a mapped axis; give one in in_axes, or pass axis_size.")
-    first = next(iter(sizes), None)
+        raise ArgumentError(
+            "vmap needs at least one argument with a mapped axis; give one in in_axes, or pass axis_size."
+        )
+    first = next(iter(sizes), 0)
     expected = axis_size if axis_size is not None else sizes[first]
     for i, size in sizes.items():
         if size != expected:
-            other = "axis_size" if axis_size is not None else f"the argument{path(first)}"
+            other = "axis_size" if axis_size is not None else f"`{name(first)}`"
             raise ShapeError(
-                f"vmap got mapped axes of different lengths: {size} in the argument{path(i)} (axis {axes[i]} of shape "
+                f"vmap got mapped axes of different lengths: {size} in `{name(i)}` (axis {axes[i]} of shape "
                 f"{flat[i].shape}), but {expected} in {other}; give arrays with one batch length, or None in in_axes."
             )
     return expected
@@ -208,14 +214,18 @@ def vmap(
                 "positional argument(s); give one entry for each, or one integer for all."
             )
         flat, structure = tree.flatten((args, kwargs))
-        flat = as_arrays(flat, structure, "vmap")
+
+        def name(index: int) -> str:
+            return name_leaf(fun, args, kwargs, index)
+
+        flat = as_arrays(flat, structure, "vmap", name)
         full_axes = tree.prefix_leaves(in_axes, args, what="in_axes") + [0] * (len(flat) - len(tree.leaves(args)))
 
-        def path(index: int) -> str:
-            return f" at {tree.describe_leaf_path((args, kwargs), index)}"
-
-        axes = [_normalize_axis(a, x, path(i)) if a is not None else None for i, (a, x) in enumerate(zip(full_axes, flat, strict=True))]
-        size = _batch_size(flat, axes, axis_size, path)
+        axes = [
+            None if axis is None else _normalize_axis(axis, x, name, i)
+            for i, (axis, x) in enumerate(zip(full_axes, flat, strict=True))
+        ]
+        size = _batch_size(flat, axes, axis_size, name)
         with Batch(size, axis_name) as batch:
             mapped_args, mapped_kwargs = tree.unflatten(structure, map(batch.wrap, flat, axes))
             output = fun(*mapped_args, **mapped_kwargs)
