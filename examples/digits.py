@@ -17,12 +17,14 @@ from sklearn.datasets import load_digits
 import funcgrad as fg
 import funcgrad.numpy as np
 
-EPOCHS = 15 if os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1" else 40
-BATCH_SIZE = 64
-TEST_SIZE = 360
+EPOCHS = 15 if os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1" else 30
+BATCH_SIZE = 32
+TRAIN_SIZE, TEST_SIZE = 1437, 360
+BATCHES = TRAIN_SIZE // BATCH_SIZE
 PICTURE = Path("runs/digits/digits.png")
 
-optimizer = fg.optim.adam(learning_rate=2e-3)
+# The steps become smaller and smaller, so that training comes to rest.
+optimizer = fg.optim.adam(learning_rate=lambda count: 3e-3 * (1 - count / (EPOCHS * BATCHES)))
 
 
 # The data: pixels between 0 and 1, and always the same digits kept aside for the test.
@@ -33,7 +35,7 @@ def load_data():
     order = numpy.random.default_rng(0).permutation(len(digits.target))
     images = np.asarray(digits.data[order] / 16, dtype=np.float32)
     labels = np.asarray(digits.target[order], dtype=np.int32)
-    return images[TEST_SIZE:], labels[TEST_SIZE:], images[:TEST_SIZE], labels[:TEST_SIZE]
+    return images[:TRAIN_SIZE], labels[:TRAIN_SIZE], images[-TEST_SIZE:], labels[-TEST_SIZE:]
 
 
 # The model is a function of its parameters and a batch. Here the parameters are a network, which is a pytree.
@@ -63,16 +65,15 @@ def accuracy(network, images, labels):
 def train(network, images, labels, test_images, test_labels, key):
     """Train for EPOCHS passes through the data; gives the network and the mean loss of every pass."""
     state = optimizer.init(network)
-    batches = len(labels) // BATCH_SIZE
     history = []
     for epoch in range(EPOCHS):
         key, shuffle_key = fg.random.split(key)
-        order = fg.random.permutation(shuffle_key, len(labels))
+        order = fg.random.permutation(shuffle_key, TRAIN_SIZE)
         total = 0.0
-        for batch in order[: batches * BATCH_SIZE].reshape(batches, BATCH_SIZE):
+        for batch in order[: BATCHES * BATCH_SIZE].reshape(BATCHES, BATCH_SIZE):
             network, state, value = train_step(network, state, images[batch], labels[batch])
             total += float(value)
-        history.append(total / batches)
+        history.append(total / BATCHES)
         if (epoch + 1) % 5 == 0 or epoch == 0:
             show_progress(epoch + 1, history[-1], accuracy(network, test_images, test_labels))
     return network, history
@@ -119,7 +120,9 @@ def save_picture(history, images, labels, predictions):
         right.subplots(3, 5).flat, images, labels.tolist(), predictions.tolist(), strict=False
     ):
         axes.imshow(numpy.asarray(image).reshape(8, 8), cmap="gray_r")
-        axes.set_title(f"{prediction}", color="tab:green" if prediction == label else "tab:red")
+        is_right = prediction == label
+        caption = f"{prediction}" if is_right else f"{prediction}, is {label}"
+        axes.set_title(caption, color="tab:green" if is_right else "tab:red", fontsize=11)
         axes.set_axis_off()
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURE, dpi=120)
@@ -129,7 +132,7 @@ def save_picture(history, images, labels, predictions):
 def main(seed=0):
     images, labels, test_images, test_labels = load_data()
     network_key, training_key = fg.random.split(fg.random.key(seed))
-    network = fg.nn.MLP(64, 10, width=128, depth=2, activation=fg.nn.relu, key=network_key)
+    network = fg.nn.MLP(64, 10, width=256, depth=1, activation=fg.nn.relu, key=network_key)
     print(network)
 
     print(f"\nTraining on {len(labels)} digits:")

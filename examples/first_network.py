@@ -28,13 +28,13 @@ def step(network, state, x):
 
 def train(seed):
     network_key, data_key = fg.random.split(fg.random.key(seed))
-    network = fg.nn.MLP(in_size=1, out_size=1, width=10, depth=1, activation=fg.nn.tanh, key=network_key)
+    network = fg.nn.MLP(in_size=1, out_size=1, width=10, depth=1, activation=fg.nn.relu, key=network_key)
     state = optimizer.init(network)
     for count in range(STEPS):
         x = fg.random.uniform(fg.random.fold_in(data_key, count), (BATCH_SIZE, 1))
         network, state, value = step(network, state, x)
-        if count % 200 == 0 or count == STEPS - 1:
-            print(f"  step {count:4d}  loss {float(value):.6f}")
+        if count + 1 in (1, 10, 100, STEPS):
+            print(f"  step {count + 1:4d}  loss {float(value):.6f}")
     return network
 
 

@@ -16,7 +16,8 @@ from funcgrad.array import Array
 
 CHECKED = os.environ.get("FUNCGRAD_CHECK_ANNOTATIONS") == "1"
 
-# What functions accept for an array: it need not be one yet.
+# What functions accept for a number, and for an array, which need not be one yet.
+Real = int | float
 ArrayLike = Array | numpy.ndarray | bool | int | float | complex
 
 if TYPE_CHECKING or CHECKED:
@@ -43,6 +44,7 @@ __all__ = [
     "Integer",
     "Key",
     "Num",
+    "Real",
     "Shaped",
     "UInt32",
 ]

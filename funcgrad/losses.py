@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from funcgrad import numpy as np
-from funcgrad.annotations import Array, ArrayLike, Bool, Float, Int
+from funcgrad.annotations import Array, ArrayLike, Bool, Float, Integer
 from funcgrad.errors import ShapeError
 from funcgrad.nn.activations import log_softmax
 from funcgrad.numpy.axes import normalize_axis
@@ -102,10 +102,10 @@ def softmax_cross_entropy(
 
     Example:
         >>> import funcgrad as fg
-        >>> logits = fg.array([[1000.0, 0.0], [0.0, 0.0]])
+        >>> logits = fg.array([[100.0, 0.0], [0.0, 0.0]])
         >>> labels = fg.array([[0.0, 1.0], [0.5, 0.5]])
         >>> fg.losses.softmax_cross_entropy(logits, labels)
-        Array([1000.       ,    0.6931472], dtype=float32)
+        Array([100.       ,   0.6931472], dtype=float32)
     """
     logits, labels = promote_inexact(logits, labels)
     log_probabilities = log_softmax(logits, axis, where)
@@ -117,7 +117,7 @@ def softmax_cross_entropy(
 
 
 def softmax_cross_entropy_with_integer_labels(
-    logits: Float[ArrayLike, "..."], labels: Int[ArrayLike, "..."], axis: int = -1
+    logits: Float[ArrayLike, "..."], labels: Integer[ArrayLike, "..."], axis: int = -1
 ) -> Float[Array, "..."]:
     """The negative logarithm of the probability that softmax(`logits`) gives to the right class.
 
@@ -135,9 +135,9 @@ def softmax_cross_entropy_with_integer_labels(
 
     Example:
         >>> import funcgrad as fg
-        >>> logits = fg.array([[1000.0, 0.0], [0.0, 0.0]])
+        >>> logits = fg.array([[100.0, 0.0], [0.0, 0.0]])
         >>> fg.losses.softmax_cross_entropy_with_integer_labels(logits, fg.array([1, 0]))
-        Array([1000.       ,    0.6931472], dtype=float32)
+        Array([100.       ,   0.6931472], dtype=float32)
     """
     (logits,) = promote_inexact(logits)
     labels = np.asarray(labels)

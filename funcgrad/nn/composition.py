@@ -69,8 +69,9 @@ class Sequential(Module):
             x: the input of the first layer.
             key: a random key for layers that need one; each layer gets a part of it.
         """
-        keys = [None] * len(self.layers) if key is None else random.split(key, len(self.layers))
-        for layer, layer_key in zip(self.layers, keys, strict=True):
+        layers: tuple[Any, ...] = self.layers
+        keys = [None] * len(layers) if key is None else random.split(key, len(layers))
+        for layer, layer_key in zip(layers, keys, strict=True):
             x = layer(x) if layer_key is None else layer(x, key=layer_key)
         return x
 

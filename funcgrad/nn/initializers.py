@@ -17,7 +17,7 @@ from typing import Any
 
 from funcgrad import dtypes, random
 from funcgrad import numpy as np
-from funcgrad.annotations import Array, ArrayLike, Key
+from funcgrad.annotations import Array, ArrayLike, Key, Real
 from funcgrad.errors import ArgumentError, DtypeError
 
 Initializer = Callable[..., Array]
@@ -65,7 +65,7 @@ def constant(value: ArrayLike, dtype: Any = np.float32) -> Initializer:
     return init
 
 
-def uniform(scale: float = 0.01, dtype: Any = np.float32) -> Initializer:
+def uniform(scale: Real = 0.01, dtype: Any = np.float32) -> Initializer:
     """The initializer that draws numbers uniformly from [0, scale).
 
     Example:
@@ -81,7 +81,7 @@ def uniform(scale: float = 0.01, dtype: Any = np.float32) -> Initializer:
     return init
 
 
-def normal(stddev: float = 0.01, dtype: Any = np.float32) -> Initializer:
+def normal(stddev: Real = 0.01, dtype: Any = np.float32) -> Initializer:
     """The initializer that draws normal numbers with mean 0.
 
     Arguments:
@@ -102,7 +102,7 @@ def normal(stddev: float = 0.01, dtype: Any = np.float32) -> Initializer:
 
 
 def truncated_normal(
-    stddev: float = 0.01, dtype: Any = np.float32, lower: float = -2.0, upper: float = 2.0
+    stddev: Real = 0.01, dtype: Any = np.float32, lower: Real = -2.0, upper: Real = 2.0
 ) -> Initializer:
     """The initializer that draws normal numbers with mean 0 that lie within some standard deviations.
 
@@ -129,7 +129,7 @@ _STDDEV_WITHIN_TWO = 0.8796256610342398
 
 
 def variance_scaling(
-    scale: float,
+    scale: Real,
     mode: str,
     distribution: str,
     in_axis: Axes = -2,
@@ -212,7 +212,7 @@ def _floating(dtype: Any) -> Any:
     return dtype
 
 
-def _variance_scaling(name: str, scale: float, mode: str, distribution: str, source: str) -> Callable[..., Initializer]:
+def _variance_scaling(name: str, scale: Real, mode: str, distribution: str, source: str) -> Callable[..., Initializer]:
     """`variance_scaling` with a name of its own."""
 
     def make(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = np.float32) -> Initializer:

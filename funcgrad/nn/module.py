@@ -21,7 +21,7 @@ import types
 import typing
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any, Self, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import numpy
 
@@ -29,6 +29,7 @@ from funcgrad import tree
 from funcgrad.array import Array
 from funcgrad.errors import ArgumentError, ImmutableModuleError
 
+_Module = TypeVar("_Module", bound="Module")
 _STATIC_CLASSES = (bool, int, float, complex, str, bytes, type(None), numpy.dtype, enum.Enum, types.FunctionType)
 
 
@@ -55,7 +56,7 @@ class _ModuleClass(ABCMeta):
     """The class of module classes: it lets `__init__` assign fields, and checks and closes the module after it."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        module = cls.__new__(cls, *args, **kwargs)
+        module: Any = cls.__new__(cls, *args, **kwargs)
         object.__setattr__(module, "_open", True)
         cls.__init__(module, *args, **kwargs)
         _complete(module)
@@ -104,10 +105,11 @@ class Module(metaclass=_ModuleClass):
         was_generated = getattr(inherited_init, "_init_is_generated", False)
         cls._init_is_generated = "__init__" not in vars(cls) and was_generated
         dataclasses.dataclass(init=cls._init_is_generated, repr=False, eq=False)(cls)
-        static = {field.name for field in dataclasses.fields(cls) if _is_static(field, cls)}
+        names = _names_around(cls)
+        static = {field.name for field in dataclasses.fields(cls) if _is_static(field, cls, names)}
         cls._static_names = frozenset(static)
-        names = [field.name for field in dataclasses.fields(cls)]
-        tree.register_dataclass(cls, [n for n in names if n not in static], [n for n in names if n in static])
+        fields = [field.name for field in dataclasses.fields(cls)]
+        tree.register_dataclass(cls, [n for n in fields if n not in static], [n for n in fields if n in static])
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__
@@ -126,7 +128,7 @@ class Module(metaclass=_ModuleClass):
     def __delattr__(self, name: str) -> None:
         raise ImmutableModuleError(f"a module does not change once it is made, so {name} cannot be deleted from it.")
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: _Module, **changes: Any) -> _Module:
         """A copy of the module in which some fields have other values.
 
         Arguments:
@@ -160,7 +162,15 @@ class Module(metaclass=_ModuleClass):
 # Which fields are static
 
 
-def _is_static(field: dataclasses.Field, cls: type[Module]) -> bool:
+def _names_around(cls: type) -> dict[str, Any]:
+    """The names that the body of a class sees, for annotations that are strings. Called while the class is made."""
+    frame = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename == __file__ or frame.f_globals["__name__"] != cls.__module__):
+        frame = frame.f_back
+    return {} if frame is None else {**frame.f_globals, **frame.f_locals}
+
+
+def _is_static(field: dataclasses.Field, cls: type[Module], names: dict[str, Any]) -> bool:
     for base in cls.__mro__[1:]:
         if field in vars(base).get("__dataclass_fields__", {}).values():
             return field.name in base._static_names  # it was decided where the field was declared
@@ -170,7 +180,7 @@ def _is_static(field: dataclasses.Field, cls: type[Module]) -> bool:
     if isinstance(annotation, str):
         # Names that are only imported for type checkers cannot be found here: those of arrays, most often.
         try:
-            annotation = eval(annotation, vars(sys.modules[cls.__module__]), dict(vars(cls)))
+            annotation = eval(annotation, names, dict(vars(cls)))
         except Exception:
             return False
     return _is_static_type(annotation)

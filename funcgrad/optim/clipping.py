@@ -5,7 +5,7 @@ from __future__ import annotations
 from funcgrad import numpy as np
 from funcgrad import tree
 from funcgrad.annotations import Array, Float
-from funcgrad.optim.scaling import squared_magnitude
+from funcgrad.optim.scaling import Scalar, squared_magnitude
 from funcgrad.optim.transformation import GradientTransformation, PyTree, init_empty_state
 
 
@@ -27,7 +27,7 @@ def global_norm(updates: PyTree) -> Float[Array, ""]:
     return np.sqrt(sum(squares[1:], squares[0])) if squares else np.zeros(())
 
 
-def clip_by_global_norm(max_norm: float | Float[Array, ""]) -> GradientTransformation:
+def clip_by_global_norm(max_norm: Scalar) -> GradientTransformation:
     """Shrinks the updates, all by one factor, so that their global norm is at most `max_norm`.
 
     Arguments:

@@ -63,6 +63,6 @@ def adam(
         ...     updates, state = optimizer.update(fg.grad(lambda x: x ** 2)(x), state)
         ...     x = fg.optim.apply_updates(x, updates)
         >>> x.round(3)
-        Array(0.701, dtype=float32)
+        Array(0.702, dtype=float32)
     """
     return chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))

@@ -10,11 +10,11 @@ import numpy
 
 from funcgrad import numpy as np
 from funcgrad import tree
-from funcgrad.annotations import Array, Float, Int
+from funcgrad.annotations import Array, Int, Num, Real
 from funcgrad.errors import ArgumentError
 from funcgrad.optim.transformation import GradientTransformation, PyTree, init_empty_state
 
-Scalar = float | Float[Array, ""]
+Scalar = Real | Num[Array, ""]
 Schedule = Callable[[Int[Array, ""]], Scalar]
 
 
@@ -51,7 +51,7 @@ def scale(step_size: Scalar) -> GradientTransformation:
 class ScaleByScheduleState(NamedTuple):
     """How many updates there have been: int32 of shape ()."""
 
-    count: Array
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
@@ -147,7 +147,7 @@ class ScaleByAdamState(NamedTuple):
         nu: the decaying mean of their squares.
     """
 
-    count: Array
+    count: Array  # pyright: ignore[reportIncompatibleMethodOverride]
     mu: PyTree
     nu: PyTree
 

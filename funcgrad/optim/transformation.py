@@ -77,10 +77,10 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
 
     Example:
         >>> import funcgrad as fg
-        >>> optimizer = fg.optim.chain(fg.optim.clip_by_global_norm(1.0), fg.optim.sgd(0.1))
+        >>> optimizer = fg.optim.chain(fg.optim.clip_by_global_norm(1.0), fg.optim.sgd(0.5))
         >>> updates, state = optimizer.update(fg.array([3.0, 4.0]), optimizer.init(fg.array([0.0, 0.0])))
         >>> updates
-        Array([-0.06, -0.08], dtype=float32)
+        Array([-0.3, -0.4], dtype=float32)
     """
 
     def init(params: PyTree) -> tuple[PyTree, ...]:
