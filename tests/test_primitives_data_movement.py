@@ -496,3 +496,30 @@ def test_shapes_change_and_are_checked():
         fg.lax.split(x, (1, 2), axis=0)
     with pytest.raises(ShapeError, match="no axes"):
         fg.lax.collapse(x, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float16", "bfloat16", "int32", "int8", "uint8", "uint32", "bool", "int64"]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_many_elements_are_sorted_like_few(dtype, axis):
+    random = numpy.random.default_rng(0)
+    x = random.choice([-numpy.inf, -2, -0.0, 0.0, 1, 3, numpy.inf, numpy.nan], (70, 60))
+    if not dtypes.is_differentiable(dtypes.canonical(dtype)):
+        limits = [0, 1] if dtype == "bool" else [numpy.iinfo(dtype).min, numpy.iinfo(dtype).max, 0, 1, 7]
+        x = random.choice(numpy.array(limits, dtype), (70, 60))
+    x = fg.array(x, dtype=dtype)
+    numbers = movement.iota(shape=x.shape, dtype=dtypes.int32, axis=axis)
+
+    found, order = sorting.sort(x, numbers, axis=axis, num_keys=1)
+
+    wide = numpy.asarray(x).astype("float64" if dtype == "bfloat16" else dtype)
+    numpy.testing.assert_array_equal(order, numpy.argsort(wide, axis=axis, kind="stable"))
+    numpy.testing.assert_array_equal(numpy.asarray(found).astype(wide.dtype), numpy.sort(wide, axis=axis))
+
+
+def test_running_reductions_by_doubling_agree_with_those_of_numpy():
+    x = numpy.arange(1.0, 12.0).reshape(1, 11) % 5
+
+    for ufunc in (numpy.add, numpy.maximum, numpy.logaddexp):
+        numpy.testing.assert_allclose(reductions._doubling(ufunc)(x, 1), ufunc.accumulate(x, 1))

@@ -24,7 +24,9 @@ def _abstract(*, shape, dtype, axis):
 def _evaluate(*, shape, dtype, axis):
     if axis < 0 or dtype.kind == "b":
         raise ValueError("no such axis or dtype")
-    numbers = numpy.arange(shape[axis]).astype(dtype)
+    numbers = numpy.arange(shape[axis]).astype(dtype, copy=False)
+    if len(shape) == 1:
+        return numbers
     return numpy.broadcast_to(numbers.reshape(-1, *(1,) * (len(shape) - axis - 1)), shape)
 
 

@@ -82,11 +82,18 @@ def check_mode(name: str, mode: str, known: Sequence[str]) -> None:
 
 
 def find_rows(module: Any, indices: Sequence[Any], lengths: Sequence[int], need_inside: bool) -> tuple[Any, Any]:
-    """The number of the row that each tuple of indices names, clipped; and where all of them are inside, if needed."""
-    rows, inside = None, None
-    for index, length in zip(indices, lengths, strict=True):
+    """The number of the row that each tuple of indices names, clipped; and where all of a tuple are inside, None for
+    everywhere or where that is not needed."""
+    for index in indices:
         if index.dtype.kind not in "iu" or index.shape != indices[0].shape:
             raise TypeError("not integers of one shape")
+    if module is numpy and indices and not any(index.dtype == numpy.uint64 for index in indices):
+        try:
+            return numpy.ravel_multi_index(indices, lengths, mode="raise" if need_inside else "clip"), None
+        except (TypeError, ValueError):
+            pass  # something is outside, or an axis is empty
+    rows, inside = None, None
+    for index, length in zip(indices, lengths, strict=True):
         if index.dtype.itemsize == 8 and index.dtype.kind == "u":  # what int64 cannot hold is out of bounds in any case
             index = module.minimum(index, numpy.iinfo(numpy.int64).max)
         index = module.asarray(index).astype(numpy.int64, copy=False)
@@ -95,7 +102,7 @@ def find_rows(module: Any, indices: Sequence[Any], lengths: Sequence[int], need_
             inside = within if inside is None else inside & within
         index = module.minimum(module.maximum(index, 0), length - 1)
         rows = index if rows is None else rows * length + index
-    return (module.zeros((), numpy.int64), module.ones((), bool)) if rows is None else (rows, inside)
+    return (module.zeros((), numpy.int64), None) if rows is None else (rows, inside)
 
 
 @lru_cache(maxsize=4096)
@@ -153,7 +160,7 @@ def _gather_rows(module, x, indices, axes, mode):
         result = x.reshape(-1, *left).take(rows, 0)
     else:  # one index an axis, so that x need not be copied
         result = x[tuple(module.unravel_index(rows, lengths))] if lengths else x
-    if not filling or inside.all():
+    if inside is None or inside.all():
         return result
     inside = inside.reshape((*inside.shape, *(1,) * len(left)))
     return module.where(inside, result, module.asarray(fill, x.dtype))

@@ -112,7 +112,7 @@ def _extremum(name: str, ufunc: numpy.ufunc) -> Primitive:
     def evaluate(x, *, axes):
         if 0 in x.shape and any(x.shape[axis] == 0 for axis in axes):
             raise ValueError("empty")
-        return array_module(x).asarray(getattr(array_module(x), method)(x, axis=axes), x.dtype)
+        return ufunc.reduce(x, axis=axes) if type(x) is numpy.ndarray else getattr(x, method)(axis=axes)
 
     def jvp(primals, tangents, *, axes):
         (x,), (t,) = primals, tangents
@@ -140,7 +140,15 @@ def _logical(name: str, ufunc: numpy.ufunc) -> Primitive:
         return AbstractArray(reduced_shape(name, x, axes), x.dtype)
 
     def evaluate(x, *, axes):
-        return ufunc.reduce(x, axis=axes, dtype=x.dtype)
+        if x.dtype.kind not in "biu":
+            raise TypeError("neither bool nor integer")
+        if type(x) is numpy.ndarray:
+            return ufunc.reduce(x, axis=axes, dtype=x.dtype)
+        left = tuple(axis for axis in range(x.ndim) if axis not in axes)
+        rows = x.transpose((*axes, *left)).reshape(-1, *(x.shape[axis] for axis in left))
+        if rows.shape[0] == 0:
+            return array_module(x).full(rows.shape[1:], ufunc.identity, x.dtype)
+        return _doubling(ufunc)(rows, 0)[-1]
 
     primitive = Primitive(name, abstract=abstract, evaluate=evaluate)
     primitive.batch = reduction_batch(primitive)
@@ -166,7 +174,7 @@ def _argument(name: str) -> Primitive:
     def evaluate(x, *, axis, index_dtype):
         if axis < 0 or index_dtype.kind not in "iu":
             raise ValueError("no such axis or dtype")
-        return getattr(array_module(x), name)(x, axis=axis).astype(index_dtype)
+        return getattr(x, name)(axis).astype(index_dtype)
 
     def batch(size, operands, batch_axes, *, axis, index_dtype):
         (x,), (batch_axis,) = operands, batch_axes
