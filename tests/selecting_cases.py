@@ -83,7 +83,6 @@ def reduced_axes(draw, shape, dtype):
 REDUCTIONS = [
     Case(
         reduce_prod,
-        reduce_xor,
         of_one_operand(reduced_axes, NUMBERS, NONZERO),
         lambda x, *, axes: numpy.prod(x, axis=axes, dtype=x.dtype),
     ),
@@ -213,7 +212,7 @@ def each_index(x, indices, axes):
     for place in numpy.ndindex(shape):
         found = tuple(int(index[place]) for index in indices)
         nearest = tuple(min(max(i, 0), x.shape[axis] - 1) for i, axis in zip(found, axes, strict=True))
-        yield place, nearest, nearest == found
+        yield place, nearest, all(0 <= i < x.shape[axis] for i, axis in zip(found, axes, strict=True))
 
 
 def gather_reference(x, *indices, axes, mode):

@@ -9,6 +9,7 @@ from primitive_cases import CASES, TESTED_ELSEWHERE
 
 import funcgrad as fg
 from funcgrad.primitives import elementwise as e
+from funcgrad.primitives.indexing import gather
 from funcgrad.testing import check_primitive, primitives_of
 
 # Shapes with an axis of length one or zero, or drawn twice, are discarded by some strategies; that is no bad sign here.
@@ -99,3 +100,11 @@ def test_nextafter_has_a_derivative_of_zero():
     value, tangent = fg.jvp(e.nextafter, (x, y), (x, y))
     assert value.item() == numpy.nextafter(numpy.float32(1), numpy.float32(2))
     assert tangent.item() == 0.0
+
+
+def test_gather_fills_what_is_outside_with_nan_and_its_gradient_stays_inside():
+    x, index = fg.array([1.0, 2.0, 3.0]), fg.array([2, 3, -1, 0])
+    found = numpy.asarray(gather(x, index, axes=(0,), mode="fill"))
+    numpy.testing.assert_array_equal(found, [3.0, numpy.nan, numpy.nan, 1.0])
+    (gradient,) = fg.vjp(lambda x: gather(x, index, axes=(0,), mode="fill"), x)[1](fg.array([1.0, 10.0, 100.0, 1000.0]))
+    assert gradient.tolist() == [1000.0, 0.0, 1.0]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy
 
-from funcgrad import dtypes, tree
-from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
+from funcgrad import dtypes
+from funcgrad.array import AbstractArray, Array, ConcreteArray, as_array, wrap
 from funcgrad.core import Primitive
 from funcgrad.errors import ArgumentError, DtypeError, FuncgradError
 from funcgrad.program import Variable
@@ -29,7 +29,6 @@ from funcgrad.testing.comparing import (
     strong,
     wide_dtype,
 )
-from funcgrad.transforms.arguments import as_arrays
 from funcgrad.transforms.grad import linear_transpose, linearize, vjp
 from funcgrad.transforms.jit import jit, make_program
 from funcgrad.transforms.jvp import jvp
@@ -83,11 +82,11 @@ def check_primitive(
         FuncgradError: whatever a rule raises, with a note that says the same.
 
     Example:
-        >>> import numpy
-        >>> from funcgrad.core import Primitive
-        >>> double = Primitive(
+        >>> import funcgrad as fg, numpy
+        >>> from funcgrad.testing import check_primitive
+        >>> double = fg.Primitive(
         ...     "double",
-        ...     abstract=lambda x: x,
+        ...     abstract=lambda x: fg.ShapeDtypeStruct(x.shape, x.dtype),
         ...     evaluate=lambda x: x * 2,
         ...     jvp=lambda primals, tangents: (double(*primals), double(*tangents)),
         ...     transpose=lambda cotangent, x: [double(cotangent)],
@@ -123,7 +122,7 @@ def primitives_of(package: ModuleType) -> dict[str, Primitive]:
 
     Example:
         >>> import funcgrad.primitives
-        >>> "funcgrad.primitives.shapes.reshape" in primitives_of(funcgrad.primitives)
+        >>> "reshape" in {primitive.name for primitive in primitives_of(funcgrad.primitives).values()}
         True
     """
     modules = [package]
@@ -144,8 +143,7 @@ class _PrimitiveCheck(Check):
     def __init__(self, primitive, operands, params, others, wrt, batch_sizes, atol, rtol, seed):
         super().__init__(atol, rtol, seed)
         self.primitive, self.params, self.batch_sizes = primitive, params, batch_sizes
-        structure = tree.structure(list(operands))
-        self.operands = [strong(x) for x in as_arrays(list(operands), structure, "check_primitive")]
+        self.operands = [strong(as_array(x)) for x in operands]
         self.wide = [like(x.concrete("a check")._data, wide_dtype(x.dtype)) for x in self.operands]
         self.others = [[like(y, x) for y, x in zip(row, self.operands, strict=True)] for row in others]
         floating = [i for i, x in enumerate(self.operands) if dtypes.is_differentiable(x.dtype)]
@@ -212,7 +210,7 @@ class _PrimitiveCheck(Check):
             host = numpy.asarray(x)
             for dtype in (dtypes.float32, dtypes.int32, dtypes.bool_, dtypes.complex64):
                 if dtype is not x.dtype:
-                    changed = like(host if dtype is dtypes.complex64 else host.real, dtype)
+                    changed = like(host if dtype is dtypes.complex64 else numpy.real(host), dtype)
                     self._agreement_on(position, changed, f"of dtype {dtype.name}")
 
     def _agreement_on(self, position: int, changed: Array, what: str) -> None:
