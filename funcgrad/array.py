@@ -235,6 +235,24 @@ class Array:
         def __getattr__(self, name: str) -> Any: ...
 
 
+class _Donated:
+    """Stands where the buffer of a donated array was: any use of it says so."""
+
+    __array_ufunc__ = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise DonatedArrayError(
+            "this array was donated to a jitted function (donate_argnums) and its memory now holds a result; "
+            "use the result, or do not donate the array."
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self.__getattr__("__array__")
+
+
+DONATED = _Donated()
+
+
 class ConcreteArray(Array):
     """An array with a buffer. The buffer is private and never written after it is wrapped."""
 
@@ -243,15 +261,6 @@ class ConcreteArray(Array):
 
     def __init__(self, data: Any):
         self._data, self.shape, self.dtype = data, data.shape, data.dtype
-
-    def __getattr__(self, name: str) -> NoReturn:
-        # Reached only when an attribute is missing; the buffer is missing only after it was donated.
-        if name == "_data":
-            raise DonatedArrayError(
-                "this array was donated to a jitted function (donate_argnums) and its memory now holds a result; "
-                "use the result, or do not donate the array."
-            )
-        raise AttributeError(f"'Array' object has no attribute {name!r}")
 
     @property
     def aval(self) -> AbstractArray:
@@ -284,11 +293,11 @@ class ConcreteArray(Array):
 
     def is_deleted(self) -> bool:
         """Whether the memory was given away by `donate_argnums`."""
-        try:
-            object.__getattribute__(self, "_data")
-        except AttributeError:
-            return True
-        return False
+        return self._data is DONATED
+
+    def delete(self) -> None:
+        """Give up the buffer. Whatever uses the array afterwards raises a DonatedArrayError."""
+        self._data = DONATED
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
         host = to_host(self._data)

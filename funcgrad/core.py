@@ -20,9 +20,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy
+from numpy import ndarray
 
 from funcgrad.array import AbstractArray, Array, ConcreteArray, WeakArray, wrap
 from funcgrad.errors import (
@@ -120,7 +121,7 @@ class Primitive:
 
     def __call__(self, *operands: Array, **params: Any) -> Any:
         interpreter = _current()
-        if interpreter.only_cares_for_tracers and not self.carries_functions:
+        if (interpreter is ground or interpreter.only_cares_for_tracers) and not self.carries_functions:
             buffers = []
             for x in operands:
                 if type(x) is not ConcreteArray:
@@ -128,10 +129,10 @@ class Primitive:
                 buffers.append(x._data)
             else:  # plain values concern no transform, from here down to the ground
                 try:
-                    result = self.evaluate(*buffers, **params)
+                    result = self.evaluate(*buffers, **params) if params else self.evaluate(*buffers)
                 except Exception as error:
                     result = evaluate_after(error, self, operands, params)
-                return ConcreteArray(result) if type(result) is numpy.ndarray else wrap_result(self, operands, result)
+                return ConcreteArray(result) if type(result) is ndarray else wrap_result(self, operands, result)
         if interpreter is ground:
             return ground.interpret(self, operands, params)
         _set_current(interpreter.parent)
@@ -236,6 +237,11 @@ def evaluate_after(error: Exception, primitive: Primitive, operands: Sequence[Ar
     """
     if isinstance(error, FuncgradError):
         raise error
+    for x in operands:
+        if isinstance(x, Tracer):  # it got out of the function that it belongs to
+            raise x.leaked() from None
+        if x.is_deleted():
+            _ = x._data.shape  # raises
     if isinstance(error, (RuntimeWarning, FloatingPointError)):
         # NaN and infinity are values here; somebody told NumPy to treat them as errors.
         with numpy.errstate(all="ignore"):
@@ -257,13 +263,8 @@ ground = Evaluate()
 _context: ContextVar[Interpreter] = ContextVar("funcgrad_interpreter", default=ground)
 _current, _set_current = _context.get, _context.set
 
-
-def current_interpreter() -> Interpreter:
-    """The interpreter that the next operation of this thread or task goes to."""
-    return _current()
-
-
-set_current_interpreter = _set_current
+# Public names for the same: the interpreter that the next operation of this thread or task goes to.
+current_interpreter, set_current_interpreter = _current, _set_current
 
 
 def named_axes() -> tuple[tuple[Any, int], ...]:
@@ -314,11 +315,6 @@ class Tracer(Array):
     @property
     def weak_type(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.aval.weak_type
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name == "_data":  # the ground asked for a buffer: the tracer got out of the function it belongs to
-            raise self.leaked()
-        raise AttributeError(f"'Array' object has no attribute {name!r}")
 
     def leaked(self) -> LeakedTracerError:
         return LeakedTracerError(

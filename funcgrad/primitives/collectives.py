@@ -197,6 +197,4 @@ def ppermute(x: Any, axis_name: Any, perm: Any) -> Any:
     """Send values between examples: for every pair `(source, target)` of `perm` the target gets the source's value.
     Examples that are no target get zeros."""
     permutation = tuple((int(a), int(b)) for a, b in perm)
-    return tree.map(
-        lambda leaf: ppermute_primitive(as_array(leaf), axis_name=axis_name, permutation=permutation), x
-    )
+    return tree.map(lambda leaf: ppermute_primitive(as_array(leaf), axis_name=axis_name, permutation=permutation), x)

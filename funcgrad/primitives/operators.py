@@ -13,7 +13,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array, constant
-from funcgrad.core import Primitive, current_interpreter
+from funcgrad.core import Primitive, current_interpreter, ground
 from funcgrad.primitives import elementwise as e
 
 
@@ -158,7 +158,7 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
     compute = primitive.evaluate
 
     def method(x: Array, y: Any) -> Any:
-        if type(x) is ConcreteArray and current_interpreter().only_cares_for_tracers:
+        if type(x) is ConcreteArray and ((here := current_interpreter()) is ground or here.only_cares_for_tracers):
             a = x._data
             if a.dtype.kind in kinds:
                 other = type(y)

@@ -129,6 +129,8 @@ def _broadcast_abstract(x, *, shape, axes):
 
 
 def _broadcast_evaluate(x, *, shape, axes):
+    if x.ndim == 0 and not axes and type(x) is numpy.ndarray:
+        return numpy.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
     widened = _widened(x.shape, shape, axes)
     if type(x) is not numpy.ndarray:
         return array_module(x).broadcast_to(x.reshape(widened), shape)

@@ -54,7 +54,7 @@ class Linearize(Forward):
 
     def input(self, primal: Array) -> tuple[Array, Variable | None]:
         """An input of the function with a fresh tangent, and the variable of that tangent."""
-        if not dtypes.is_differentiable(primal.dtype):
+        if dtypes.KIND[primal.dtype] < 2:  # no tangents: `is_differentiable`, without the call
             return primal, None
         tangent = StageTracer(self.record, Variable(primal.aval.strong() if primal.weak_type else primal))
         return DualTracer(self, primal, tangent), tangent.variable

@@ -27,25 +27,18 @@ from funcgrad.transforms.arguments import as_arrays, name_leaf, unwrap_outputs
 class DualTracer(Tracer):
     """A value together with its tangent."""
 
-    __slots__ = ("primal", "tangent")
+    __slots__ = ("dtype", "primal", "shape", "tangent")
 
     def __init__(self, interpreter: Interpreter, primal: Array, tangent: Array):
         self.interpreter, self.primal, self.tangent = interpreter, primal, tangent
+        self.shape, self.dtype = primal.shape, primal.dtype  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def aval(self) -> AbstractArray:
         return self.primal.aval
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.primal.shape
-
-    @property
-    def dtype(self):
-        return self.primal.dtype
-
-    @property
-    def weak_type(self) -> bool:
+    def weak_type(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.primal.weak_type
 
     def concrete(self, purpose: str) -> ConcreteArray:
