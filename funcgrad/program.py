@@ -19,6 +19,7 @@ from typing import Any
 
 from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Interpreter, Primitive, Tracer, current_interpreter, within
+from funcgrad.devices import to_host
 from funcgrad.errors import ProgramError, SourceLine, TracedValueError, user_line
 
 
@@ -325,7 +326,7 @@ class _Printer:
         if isinstance(x, Tracer):
             return repr(x)
         if x.ndim == 0:
-            return str(x.item())
+            return str(to_host(x._data)[()])  # in as many digits as the dtype has
         return f"{{constant {x.aval!r}}}"
 
     def param(self, value: Any) -> str:
