@@ -59,7 +59,8 @@ class Primitive:
             every operand, and where the result still has it.
 
     A primitive that `carries_functions` (Programs or Python functions) is told, in its batch rule, the `axis_name` as
-    well, to which collectives inside those functions may refer.
+    well, to which collectives inside those functions may refer. One that `has_effects` does more than compute, such as
+    printing: it runs once wherever the user's function comes by, and is never left out, moved or run again.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Primitive:
         "carries_functions",
         "collect",
         "evaluate",
+        "has_effects",
         "jvp",
         "keeps_weak_type",
         "linearize",
@@ -102,12 +104,13 @@ class Primitive:
         multiple_results: bool = False,
         keeps_weak_type: bool = False,
         carries_functions: bool = False,
+        has_effects: bool = False,
     ):
         self.name = name
         self.abstract, self.evaluate, self.jvp, self.transpose = abstract, evaluate, jvp, transpose
         self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
         self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type
-        self.carries_functions = carries_functions
+        self.carries_functions, self.has_effects = carries_functions, has_effects
 
     def rule(self, kind: str, transform: str) -> Callable[..., Any]:
         """The rule of this kind. Raises MissingRuleError, naming the transform that needs it, where there is none."""

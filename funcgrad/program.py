@@ -60,8 +60,21 @@ class Equation:
         self.primitive, self.operands, self.params, self.results = primitive, operands, params, results
         self.source = source
 
+    @property
+    def has_effects(self) -> bool:
+        """Whether it does more than compute its results, itself or in a Program that it carries."""
+        return self.primitive.has_effects or any(
+            equation.has_effects for program in programs_in(self.params) for equation in program.equations
+        )
+
     def __repr__(self) -> str:
         return _Printer().equation(self)
+
+
+def programs_in(params: dict[str, Any]) -> list[Program]:
+    """The Programs that a primitive carries among its params, alone or in tuples."""
+    values = [y for x in params.values() for y in (x if isinstance(x, tuple) else (x,))]
+    return [x for x in values if isinstance(x, Program)]
 
 
 class Program:
@@ -193,7 +206,10 @@ class StageTracer(Tracer):
             )
         elif purpose == "a NumPy function":
             remedy = "use the function of fg.numpy, which every transform understands"
-        raise TracedValueError(f"{what} a traced value ({self.aval!r}), which is not known while jit traces; {remedy}.")
+        raise TracedValueError(
+            f"{what} a traced value ({self.aval!r}), which is not known while {self.interpreter.transform} "
+            f"traces; {remedy}."
+        )
 
 
 class Stage(Interpreter):
@@ -201,8 +217,9 @@ class Stage(Interpreter):
 
     transform = "jit"
 
-    def __init__(self):
+    def __init__(self, transform: str = "jit"):
         self.equations: list[Equation] = []
+        self.transform = transform  # what users know the tracing by, for messages
 
     def new_input(self, aval: AbstractArray) -> StageTracer:
         return StageTracer(self, Variable(aval))
@@ -240,6 +257,9 @@ class Record(Stage):
 
     transform = "grad"
     passes_constants = True
+
+    def __init__(self):
+        self.equations = []
 
     def interpret(self, primitive: Primitive, operands: Sequence[Array], params: dict[str, Any]) -> Any:
         if primitive.multiple_results or primitive.stage is not None:
@@ -282,20 +302,24 @@ def linear_step(like: Array, primitive: Primitive, *operands: Array, **params: A
     return primitive(*operands, **params)
 
 
-def stage(function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f") -> Program:
+def stage(
+    function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f", transform: str = "jit"
+) -> Program:
     """Write down a function from flat arrays to a flat list of arrays, as it behaves on arguments like `avals`.
 
     The Program may hold tracers of outer interpreters that the function closes over: see `Program.close_over`.
     """
-    with Stage() as interpreter:
+    with Stage(transform) as interpreter:
         inputs = [interpreter.new_input(aval) for aval in avals]
         outputs = function(*inputs)
     return interpreter.program(inputs, outputs, name)
 
 
-def stage_closed(function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f"):
+def stage_closed(
+    function: Callable[..., Sequence[Any]], avals: Sequence[AbstractArray], name: str = "f", transform: str = "jit"
+):
     """Like `stage`, followed by `close_over`."""
-    return stage(function, avals, name).close_over()
+    return stage(function, avals, name, transform).close_over()
 
 
 class _Printer:
@@ -332,6 +356,8 @@ class _Printer:
     def param(self, value: Any) -> str:
         if isinstance(value, Program):
             return value.name
+        if isinstance(value, tuple) and any(isinstance(x, Program) for x in value):
+            return f"({','.join(map(self.param, value))})"
         name = getattr(value, "__name__", None)
         return name if name is not None else str(value).replace(" ", "")
 
@@ -349,8 +375,7 @@ class _Printer:
         for text, equation in lines:
             source = f"  # {equation.source}" if equation.source else ""
             body.append(f"  {text:{width}}{self.paint(source, '32')}".rstrip())
-            for inner in equation.params.values():
-                if isinstance(inner, Program):
-                    body += ["    where " + _Printer(self.colors).program(inner).replace("\n", "\n      ")]
+            for inner in programs_in(equation.params):
+                body += ["    where " + _Printer(self.colors).program(inner).replace("\n", "\n      ")]
         tail = f"  return {', '.join(self.atom(x) for x in program.outputs)}"
         return "\n".join([head, *body, tail])

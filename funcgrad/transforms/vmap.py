@@ -85,10 +85,10 @@ class Batch(Interpreter):
                 axes.append(None)
         if self.axis_name is not None and params.get("axis_name") == self.axis_name:
             return self.collect(primitive, values, axes, params)
+        if constant and (self.passes_constants or not primitive.carries_functions):
+            return primitive(*operands, **params)
         if primitive.carries_functions:
             params = {**params, "axis_name": self.axis_name}
-        elif constant:
-            return primitive(*operands, **params)
         result, axis = (primitive.batch or primitive.rule("batch", "vmap"))(self.size, values, axes, **params)
         if primitive.multiple_results:
             return [self.wrap(x, a) for x, a in zip(result, axis, strict=True)]
