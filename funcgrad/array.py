@@ -240,14 +240,16 @@ class _Donated:
 
     __array_ufunc__ = None
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise DonatedArrayError(
             "this array was donated to a jitted function (donate_argnums) and its memory now holds a result; "
             "use the result, or do not donate the array."
         )
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self.__getattr__("__array__")
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python and its tools ask for these of any object
+            raise AttributeError(name)
+        self.__array__()
 
 
 DONATED = _Donated()

@@ -140,7 +140,7 @@ class Module(metaclass=_ModuleClass):
         Example:
             >>> import funcgrad as fg
             >>> layer = fg.nn.Linear(2, 3, key=fg.random.key(0))
-            >>> layer.replace(weight=fg.numpy.zeros((3, 2)), bias=None)([1.0, 2.0])
+            >>> layer.replace(weight=fg.numpy.zeros((3, 2)), bias=None)(fg.array([1.0, 2.0]))
             Array([0., 0., 0.], dtype=float32)
         """
         names = [field.name for field in dataclasses.fields(self)]

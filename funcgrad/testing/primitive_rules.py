@@ -122,6 +122,7 @@ def primitives_of(package: ModuleType) -> dict[str, Primitive]:
 
     Example:
         >>> import funcgrad.primitives
+        >>> from funcgrad.testing import primitives_of
         >>> "reshape" in {primitive.name for primitive in primitives_of(funcgrad.primitives).values()}
         True
     """
