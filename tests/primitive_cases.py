@@ -6,13 +6,14 @@ params. Primitives that carry functions, or that mean something only inside of a
 `TESTED_ELSEWHERE`, with the file that tests them.
 """
 
+from convolution_cases import CONVOLUTIONS
 from elementwise_cases import ELEMENTWISE
 from selecting_cases import INDEXING, REDUCTIONS, SORTING
 from structural_cases import CONTRACTIONS, MOVEMENT, SHAPES
 
 CASES = {
     case.primitive.name: case
-    for case in [*ELEMENTWISE, *SHAPES, *CONTRACTIONS, *MOVEMENT, *REDUCTIONS, *SORTING, *INDEXING]
+    for case in [*ELEMENTWISE, *SHAPES, *CONTRACTIONS, *MOVEMENT, *REDUCTIONS, *SORTING, *INDEXING, *CONVOLUTIONS]
 }
 
 TESTED_ELSEWHERE = {

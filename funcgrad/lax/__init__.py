@@ -4,6 +4,15 @@
 axis is named.
 """
 
+from funcgrad.lax.convolution import (
+    ConvDimensionNumbers,
+    conv,
+    conv_dimension_numbers,
+    conv_general_dilated,
+    conv_transpose,
+    conv_with_general_padding,
+    reduce_window,
+)
 from funcgrad.lax.elementwise import (
     RoundingMethod,
     abs,

@@ -38,6 +38,7 @@ from funcgrad.numpy.composed import (
     sinc,
     spacing,
 )
+from funcgrad.numpy.convolution import convolve, correlate
 from funcgrad.numpy.creation import (
     array,
     asarray,
@@ -480,9 +481,11 @@ __all__ = [
     "concatenate",
     "conj",
     "conjugate",
+    "convolve",
     "copy",
     "copysign",
     "corrcoef",
+    "correlate",
     "cos",
     "cosh",
     "count_nonzero",
