@@ -51,12 +51,12 @@ from funcgrad.transforms.jvp import jvp
 from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
-    from funcgrad import losses, nn, optim, random, testing
+    from funcgrad import checkpoints, losses, nn, optim, random, testing
 
 __version__ = "0.1.0"
 
 # What a program may never use is imported when it is first named, so that `import funcgrad` stays quick.
-_LAZY = frozenset({"losses", "nn", "optim", "random", "testing"})
+_LAZY = frozenset({"checkpoints", "losses", "nn", "optim", "random", "testing"})
 
 
 def __getattr__(name: str):
@@ -82,6 +82,7 @@ __all__ = [
     "bfloat16",
     "bind",
     "bool_",
+    "checkpoints",
     "complex64",
     "complex128",
     "custom_jvp",

@@ -145,3 +145,19 @@ class ProgramError(FuncgradError, TypeError):
 
 class DeviceError(FuncgradError, RuntimeError):
     """A device that was asked for is not there, or operands live on different devices."""
+
+
+class CheckpointError(FuncgradError):
+    """A checkpoint cannot be written or read."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint where one was looked for."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """The bytes of a checkpoint are not those that were written, or the file is none."""
+
+
+class CheckpointMismatchError(CheckpointError, ValueError):
+    """A checkpoint holds other leaves than the example that it is restored into."""
