@@ -152,7 +152,16 @@ def _evaluate(x, kernel, *, preferred_element_type, **params):
     groups, (lhs_spec, rhs_spec, out_spec) = plan.groups, numbers
     weights = kernel.transpose(rhs_spec).reshape(groups, plan.outputs, plan.inputs, *plan.window)
     target = result.transpose(out_spec).reshape(plan.batch, groups, plan.outputs, *plan.positions).swapaxes(0, 1)
-    _multiply(module, _windows(module, x, plan, lhs_spec, params), weights, target)
+    if groups == 1 and math.prod(params["window_strides"]) == 1 and _is_sparse(plan, x.shape, lhs_spec):
+        _multiply_elements(module, x.transpose(lhs_spec), weights[0], target[0], params)
+        return result.astype(plan.result.dtype, copy=False)
+    windows = _windows(module, x, plan, lhs_spec, params)
+    if groups > 1 and plan.inputs == 1 and plan.outputs <= 4:
+        _multiply_places(module, windows, weights, target)
+    elif groups > 1 and plan.batch == plan.outputs == 1:
+        _multiply_positions(module, windows, weights, target)
+    else:
+        _multiply(module, windows, weights, target)
     return result.astype(plan.result.dtype, copy=False)
 
 
@@ -199,31 +208,33 @@ def _multiply(module: Any, windows: Any, weights: Any, target: Any) -> None:
     target = target.transpose((0, *rows, 2) if features_last else (0, 2, *rows))
 
     of_weights, of_target = 1 + inner.index(2), rows.index(1) + (1 if features_last else 2)
-    first_position = 3 if spatial else None
+    first_position = rows.index(3) + (1 if features_last else 2) if spatial else None
+    factor: Any = None
+    factor_of = None
     for block in _blocks(windows.shape, windows.transpose(order).flags.c_contiguous, spatial, module):
+        of_group, of_batch, of_feature, *of_position = block
         part = windows[block]
         groups, count = part.shape[0], math.prod(part.shape[axis] for axis in rows)
         if rows_last:
             matrix = part.transpose(order).reshape(groups, -1, count).swapaxes(1, 2)
         else:
             matrix = part.transpose(order).reshape(groups, count, -1)
-        of_group, of_batch, of_feature, *of_position = block
-        chosen = [slice(None)] * weights.ndim
-        chosen[0], chosen[of_weights] = of_group, of_feature
-        factor = weights[tuple(chosen)].reshape(groups, matrix.shape[2], -1)
+        if factor_of != (of_group, of_feature):
+            chosen = [slice(None)] * weights.ndim
+            chosen[0], chosen[of_weights] = of_group, of_feature
+            factor, factor_of = weights[tuple(chosen)].reshape(groups, matrix.shape[2], -1), (of_group, of_feature)
         chosen = [slice(None)] * target.ndim
         chosen[0], chosen[of_target] = of_group, of_batch
         if first_position is not None:
-            chosen[rows.index(first_position) + (1 if features_last else 2)] = of_position[0]
+            chosen[first_position] = of_position[0]
         place = target[tuple(chosen)]
-        if not features_last:
-            matrix, factor = factor.swapaxes(1, 2), matrix.swapaxes(1, 2)
+        pair = (matrix, factor) if features_last else (factor.swapaxes(1, 2), matrix.swapaxes(1, 2))
         if of_feature.start:
-            place += module.matmul(matrix, factor).reshape(place.shape)
+            place += module.matmul(*pair).reshape(place.shape)
         elif place.flags.c_contiguous:
-            module.matmul(matrix, factor, out=place.reshape(groups, matrix.shape[1], factor.shape[2]))
+            module.matmul(*pair, out=place.reshape(groups, pair[0].shape[1], pair[1].shape[2]))
         else:
-            place[...] = module.matmul(matrix, factor).reshape(place.shape)
+            place[...] = module.matmul(*pair).reshape(place.shape)
 
 
 def _blocks(shape: tuple[int, ...], is_matrix: bool, spatial: int, module: Any):
@@ -247,6 +258,83 @@ def _blocks(shape: tuple[int, ...], is_matrix: bool, spatial: int, module: Any):
         for length, step in zip(shape, steps, strict=False)
     ]
     return itertools.product(*cuts)
+
+
+# Where each group is so small that a product of matrices does not pay, as in depthwise convolutions
+
+
+def _multiply_places(module: Any, windows: Any, weights: Any, target: Any) -> None:
+    """Like `_multiply`, for groups of one feature: element by element, for one place in the kernel after the other."""
+    spatial = (windows.ndim - 3) // 2
+    step = max(1, target.shape[1] * _BLOCK_ON_HOST // (8 * target.size)) if module is numpy else target.shape[1]
+    for start in range(0, target.shape[1], step):
+        some = target[:, start : start + step]
+        for number, place in enumerate(numpy.ndindex(*windows.shape[3 + spatial :])):
+            own = weights[(slice(None), slice(None), 0, *place)]
+            own = own.reshape(own.shape[0], 1, own.shape[1], *(1,) * spatial)
+            covered = windows[(slice(None), slice(start, start + step), slice(None), ..., *place)]
+            if number:
+                some += covered * own
+            else:
+                module.multiply(covered, own, out=some)
+
+
+def _multiply_positions(module: Any, windows: Any, weights: Any, target: Any) -> None:
+    """Like `_multiply`, for groups of one example and one output, as in gradients of depthwise convolutions."""
+    own = weights[:, 0]
+    summed = tuple(range(1, own.ndim))
+    for position in numpy.ndindex(*target.shape[3:]):
+        covered = windows[(slice(None), 0, slice(None), *position)]
+        target[(slice(None), 0, 0, *position)] = (covered * own).sum(axis=summed, dtype=target.dtype)
+
+
+# Where windows hold little: mostly the zeros that a dilation has put between elements, or many features of which the
+# kernel makes few
+
+
+def _is_sparse(plan: _Plan, shape: tuple[int, ...], spec: Sequence[int]) -> bool:
+    elements, positions = math.prod(shape[axis] for axis in spec[2:]), math.prod(plan.positions)
+    few = 4 * plan.outputs <= plan.inputs and elements <= 2 * positions and math.prod(plan.window) > 1
+    return few or 2 * elements <= positions
+
+
+def _multiply_elements(module: Any, x: Any, weights: Any, target: Any, params: dict[str, Any]) -> None:
+    """A convolution without strides or groups: every element is multiplied once, and added wherever it is covered.
+
+    Arguments:
+        x: (batch, feature, *length).
+        weights: (output, feature, *place).
+        target: (batch, output, *position), a view of what is written.
+    """
+    spatial, window = x.ndim - 2, weights.shape[2:]
+    factor = weights.transpose(1, *range(2, 2 + spatial), 0).reshape(weights.shape[1], -1)
+    target[...] = 0
+    total = math.prod(x.shape[2:]) * factor.shape[1]
+    step = max(1, _BLOCK_ON_HOST // total) if module is numpy else x.shape[0]
+    for start in range(0, x.shape[0], step):
+        some = x[start : start + step].transpose(0, *range(2, x.ndim), 1)
+        products = module.matmul(some.reshape(-1, some.shape[-1]), factor).reshape(*some.shape[:-1], *window, -1)
+        products = products.transpose(0, products.ndim - 1, *range(1, products.ndim - 1))
+        for place in numpy.ndindex(*window):
+            taken, covered = [], []
+            for k, length, (low, _), base, apart, count in zip(
+                place,
+                x.shape[2:],
+                params["padding"],
+                params["lhs_dilation"],
+                params["rhs_dilation"],
+                target.shape[2:],
+                strict=True,
+            ):
+                # Element i meets this place of the kernel at the position offset + i * base.
+                offset = low - k * apart
+                first = max(0, -(offset // base))
+                stop = max(first, min(length, -((offset - count) // base)))
+                taken.append(slice(first, stop))
+                at = offset + first * base
+                covered.append(slice(at, at + (stop - first) * base, base) if stop > first else slice(0, 0))
+            some = target[(slice(start, start + step), slice(None), *covered)]
+            some += products[(slice(None), slice(None), *taken, *place)]
 
 
 # Derivatives
