@@ -260,6 +260,7 @@ class ConcreteArray(Array):
 
     __slots__ = ("_data", "dtype", "shape")
     weak_type = False
+    _data: Any
 
     def __init__(self, data: Any):
         self._data, self.shape, self.dtype = data, data.shape, data.dtype

@@ -31,7 +31,7 @@ class DualTracer(Tracer):
 
     def __init__(self, interpreter: Interpreter, primal: Array, tangent: Array):
         self.interpreter, self.primal, self.tangent = interpreter, primal, tangent
-        self.shape, self.dtype = primal.shape, primal.dtype  # pyright: ignore[reportAttributeAccessIssue]
+        self.shape, self.dtype = primal.shape, primal.dtype  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleMethodOverride]
 
     @property
     def aval(self) -> AbstractArray:
