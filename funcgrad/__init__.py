@@ -51,12 +51,12 @@ from funcgrad.transforms.jvp import jvp
 from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
-    from funcgrad import checkpoints, losses, nn, optim, random, testing
+    from funcgrad import checkpoints, data, losses, nn, optim, random, testing
 
 __version__ = "0.1.0"
 
 # What a program may never use is imported when it is first named, so that `import funcgrad` stays quick.
-_LAZY = frozenset({"checkpoints", "losses", "nn", "optim", "random", "testing"})
+_LAZY = frozenset({"checkpoints", "data", "losses", "nn", "optim", "random", "testing"})
 
 
 def __getattr__(name: str):
@@ -87,6 +87,7 @@ __all__ = [
     "complex128",
     "custom_jvp",
     "custom_vjp",
+    "data",
     "device_get",
     "device_put",
     "devices",

@@ -161,3 +161,15 @@ class DamagedCheckpointError(CheckpointError):
 
 class CheckpointMismatchError(CheckpointError, ValueError):
     """A checkpoint holds other leaves than the example that it is restored into."""
+
+
+class DataError(FuncgradError, ValueError):
+    """A file of data does not hold what its format says, or something else than was asked for."""
+
+
+class WorkerError(FuncgradError, RuntimeError):
+    """A worker process of a data loader died, or raised something that cannot be sent to its parent."""
+
+
+class MissingPackageError(FuncgradError, ImportError):
+    """A package is not installed that only some functions need."""

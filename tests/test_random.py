@@ -84,7 +84,7 @@ class TestCipher:
         count = numpy.arange(size, dtype=numpy.uint32) * numpy.uint32(0x9E3779B1)
         first, second = self.words(numpy.uint32(123), numpy.uint32(0xFFFFFFFE), numpy.uint32(9), count)
         for i in {0, size // 2, size - 1}:
-            expected = randomness._encrypt_integers(123, 0xFFFFFFFE, 9, int(count[i]))
+            expected = randomness.encrypt_integers(123, 0xFFFFFFFE, 9, int(count[i]))
             assert (int(first[i]), int(second[i])) == expected
 
     @pytest.mark.parametrize("shape", [(3, 4), (2, 50000), (40000, 2), (2, 3, 20000), (0, 4)])

@@ -51,7 +51,7 @@ def _threefry_evaluate(key0, key1, count0, count1):
     rows = module.broadcast(*operands)
     shape = rows.shape
     if module is numpy and rows.size <= FEW:
-        words = [_encrypt_integers(*map(int, row)) for row in rows]
+        words = [encrypt_integers(*map(int, row)) for row in rows]
         return list(numpy.array(words, numpy.uint32).reshape(-1, 2).T.reshape(2, *shape))
     word0, word1 = module.empty(shape, numpy.uint32), module.empty(shape, numpy.uint32)
     operands = [x if x.ndim == 0 else module.broadcast_to(x, shape) for x in operands]
@@ -97,7 +97,7 @@ _SHIFTS = tuple(
 _STEPS = tuple(numpy.array(step, numpy.uint32) for step in range(1, 6))
 
 
-def _encrypt_integers(key0: int, key1: int, count0: int, count1: int) -> tuple[int, int]:
+def encrypt_integers(key0: int, key1: int, count0: int, count1: int) -> tuple[int, int]:
     """The same for one counter, in Python's integers."""
     keys = (key0, key1, key0 ^ key1 ^ PARITY)
     word0, word1 = (count0 + key0) & 0xFFFFFFFF, (count1 + key1) & 0xFFFFFFFF
