@@ -1,30 +1,33 @@
 """From a Program to something that runs.
 
 `compile_program` is the seam between transforms and execution: it takes a Program without free tracers and gives a
-function from buffers to buffers. The compiler here is the reference: it runs one primitive after the other, and so
-defines what any other compiler has to compute.
+function from buffers to buffers. What there is to choose from stands in `COMPILERS`. "reference" runs the Program as it
+was written down, one primitive after the other, and so defines what any other compiler has to compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from funcgrad.array import ConcreteArray
+from funcgrad.compiler.execute import PROGRAM_OF_CALL, Executable, executor
+from funcgrad.compiler.simplify import simplify
 from funcgrad.program import Program
 
-Executable = Callable[..., Sequence[Any]]
+
+def simplified(program: Program) -> Program:
+    """The Program in fewer equations; made once and kept with the Program."""
+    return program.derived("simplified", lambda: simplify(program))
 
 
-def compile_program(program: Program) -> Executable:
+COMPILERS: dict[str, Callable[[Program], Executable]] = {
+    "default": lambda program: executor(simplified(program)),
+    "reference": lambda program: program.derived("executor", lambda: executor(program)),
+}
+
+
+def compile_program(program: Program, compiler: str = "default") -> Executable:
     """A function from the buffers of the inputs to the buffers of the outputs; made once for a Program."""
-    return program.derived("executable", lambda: reference(program))
+    return program.derived(("executable", compiler), lambda: COMPILERS[compiler](program))
 
 
-def reference(program: Program) -> Executable:
-    """Run the equations one after the other, each by its `evaluate` rule."""
-
-    def execute(*buffers: Any) -> list[Any]:
-        return [x._data for x in program(*map(ConcreteArray, buffers))]  # type: ignore[attr-defined]
-
-    return execute
+__all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "simplified", "simplify"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
+from funcgrad.compiler import PROGRAM_OF_CALL
 from funcgrad.core import Primitive, current_interpreter, ground
 from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.primitives.elementwise import add_tangents, is_linear, zeros_like
@@ -117,6 +118,7 @@ custom_jvp_call = Primitive(
     multiple_results=True,
     carries_functions=True,
 )
+PROGRAM_OF_CALL[custom_jvp_call] = "function"  # once it is staged, and where nothing is differentiated any more
 
 
 class _Call:
@@ -329,6 +331,7 @@ custom_vjp_call = Primitive(
     multiple_results=True,
     carries_functions=True,
 )
+PROGRAM_OF_CALL[custom_vjp_call] = "function"
 
 
 def _tangent_evaluate(*buffers, name, **params):

@@ -12,24 +12,34 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial, update_wrapper
+from functools import cache, partial, update_wrapper
 from typing import Any
 
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
-from funcgrad.compiler import compile_program
-from funcgrad.core import Primitive, Tracer, check_not_traced, named_axes
+from funcgrad.compiler import COMPILERS, PROGRAM_OF_CALL, compile_program, simplified
+from funcgrad.core import Primitive, Tracer, check_not_traced, current_interpreter, ground, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 from funcgrad.primitives.elementwise import is_linear, zeros_like
 from funcgrad.program import Program, stage_closed
-from funcgrad.transforms.arguments import as_arrays, name_leaf, normalize_positions, parameter_name, unwrap_outputs
+from funcgrad.transforms.arguments import (
+    LEAF,
+    as_arrays,
+    name_leaf,
+    normalize_positions,
+    parameter_name,
+    unwrap_outputs,
+)
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
 
+# A call that is to be compiled by another compiler than the default has the parameter `compiler`, which the calls made
+# from it inherit.
 
-def _evaluate(*buffers, program):
-    return compile_program(program)(*buffers)
+
+def _evaluate(*buffers, program, compiler="default"):
+    return compile_program(program, compiler)(*buffers)
 
 
 def _spread(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:
@@ -38,39 +48,39 @@ def _spread(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:
     return [next(found) if p else None for p in present]
 
 
-def _jvp(primals, tangents, *, program):
+def _jvp(primals, tangents, *, program, **compiler):
     derivative, has_tangent = jvp_program(program, tuple(t is not None for t in tangents))
-    results = call(*primals, *(t for t in tangents if t is not None), program=derivative)
+    results = call(*primals, *(t for t in tangents if t is not None), program=derivative, **compiler)
     count = len(program.outputs)
     return results[:count], _spread(results[count:], has_tangent)
 
 
-def _linearize(primals, tangents, *, program):
+def _linearize(primals, tangents, *, program, **compiler):
     forward, linear, has_tangent = linearize_program(program, tuple(t is not None for t in tangents))
-    results = call(*primals, program=forward)
+    results = call(*primals, program=forward, **compiler)
     count = len(program.outputs)
     if not any(has_tangent):
         return results[:count], [None] * count
-    moved = call(*results[count:], *(t for t in tangents if t is not None), program=linear)
+    moved = call(*results[count:], *(t for t in tangents if t is not None), program=linear, **compiler)
     return results[:count], _spread(moved, has_tangent)
 
 
-def _transpose(cotangents, *operands, program):
+def _transpose(cotangents, *operands, program, **compiler):
     linear = tuple(is_linear(x) for x in operands)
     transposed, nonzero = transpose_program(program, linear, tuple(c is not None for c in cotangents))
     known = [x for x, is_linear_here in zip(operands, linear, strict=True) if not is_linear_here]
-    results = call(*known, *(c for c in cotangents if c is not None), program=transposed)
+    results = call(*known, *(c for c in cotangents if c is not None), program=transposed, **compiler)
     return _spread(_spread(results, nonzero), linear)
 
 
-def _batch(size, operands, axes, *, program, axis_name):
+def _batch(size, operands, axes, *, program, axis_name, **compiler):
     batched, out_axes = batch_program(program, size, tuple(axes), axis_name)
-    return call(*operands, program=batched), out_axes
+    return call(*operands, program=batched, **compiler), out_axes
 
 
 call = Primitive(
     "call",
-    abstract=lambda *operands, program: list(program.out_avals),
+    abstract=lambda *operands, program, **compiler: list(program.out_avals),
     evaluate=_evaluate,
     jvp=_jvp,
     linearize=_linearize,
@@ -79,6 +89,17 @@ call = Primitive(
     multiple_results=True,
     carries_functions=True,
 )
+PROGRAM_OF_CALL[call] = "program"
+
+
+def _signatures(flat: Sequence[Array]) -> tuple[Any, ...]:
+    return tuple([(x.shape, x.dtype, x.weak_type) for x in flat])
+
+
+@cache
+def _structure_of_positional(count: int) -> Any:
+    """The structure of the arguments of a call with this many positional arrays."""
+    return tree.structure(((0,) * count, {}))
 
 
 class Traced:
@@ -98,13 +119,18 @@ class Lowered:
         program: the Program that was traced.
     """
 
-    def __init__(self, traced: Traced, in_structure: Any):
-        self._traced, self._in_structure = traced, in_structure
+    def __init__(self, traced: Traced, in_structure: Any, compiler: dict[str, str]):
+        self._traced, self._in_structure, self._compiler = traced, in_structure, compiler
         self.program = traced.program
+
+    @property
+    def simplified(self) -> Program:
+        """The Program in fewer equations, which is what the default compiler runs."""
+        return simplified(self.program)
 
     def compile(self) -> Callable[..., Any]:
         """Compile now; gives a function that takes the dynamic arguments of exactly this signature."""
-        compile_program(self.program)
+        compile_program(self.program, **self._compiler)
 
         def compiled(*args: Any, **kwargs: Any) -> Any:
             flat, structure = tree.flatten((args, kwargs))
@@ -116,7 +142,7 @@ class Lowered:
                     f"a compiled function got arguments {avals} where it was compiled for {expected}; "
                     "call the jitted function, which compiles for new shapes, instead."
                 )
-            results = call(*self._traced.captured, *flat, program=self.program)
+            results = call(*self._traced.captured, *flat, program=self.program, **self._compiler)
             return tree.unflatten(self._traced.out_structure, results)
 
         return compiled
@@ -135,8 +161,11 @@ class JitFunction:
         static_argnums: int | Sequence[int],
         static_argnames: str | Sequence[str],
         donate_argnums: int | Sequence[int],
+        compiler: str | None = None,
     ):
         self._fun = fun
+        # Left out of the equations of calls that take the default.
+        self._compiler = {} if compiler in (None, "default") else {"compiler": compiler}
         self._static_argnums, self._donate_argnums = static_argnums, donate_argnums
         names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
         self._static_names = frozenset(names)
@@ -177,6 +206,10 @@ class JitFunction:
 
     def _signature(self, args: tuple, kwargs: dict):
         """The flat dynamic arguments, and all on which the trace depends."""
+        arrays = [x for x in args if type(x) is ConcreteArray]
+        if len(arrays) == len(args) and not kwargs and not self._static_count:  # nothing to take apart or to convert
+            structure = _structure_of_positional(len(args))
+            return arrays, (structure, (), _signatures(arrays), named_axes()), (structure, {}, {})
         if self._static_count:
             args, kwargs, by_position, by_name = self._split_static(args, kwargs)
             # 1, 1.0 and True are equal, and yet mean different Programs.
@@ -190,7 +223,7 @@ class JitFunction:
             return name_leaf(self._fun, args, kwargs, index, kept)
 
         flat = as_arrays(flat, structure, "jit", name)
-        key = (structure, static, tuple([(x.shape, x.dtype, x.weak_type) for x in flat]), named_axes())
+        key = (structure, static, _signatures(flat), named_axes())
         return flat, key, (structure, by_position, by_name)
 
     def _traced(self, flat: Sequence[Array], key: Any, parts: Any) -> Traced:
@@ -220,7 +253,11 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         flat, key, parts = self._signature(args, kwargs)
         traced = self._traced(flat, key, parts)
-        results = call(*traced.captured, *flat, program=traced.program)
+        if current_interpreter() is ground and not traced.captured:  # what the call comes to, without the way there
+            execute = compile_program(traced.program, **self._compiler)
+            results = [*map(ConcreteArray, execute(*[x._data for x in flat]))]
+        else:
+            results = call(*traced.captured, *flat, program=traced.program, **self._compiler)
         if traced.has_weak_results:
             results = [
                 wrap(x._data, weak=True) if a.weak_type and type(x) is ConcreteArray else x
@@ -228,7 +265,7 @@ class JitFunction:
             ]
         if self._donate_argnums != ():
             self._donate(args, results)
-        return tree.unflatten(traced.out_structure, results)
+        return results[0] if traced.out_structure is LEAF else tree.unflatten(traced.out_structure, results)
 
     def _donate(self, args: tuple, results: Sequence[Array]) -> None:
         """Give up the buffers of donated arguments: whoever uses one again gets an error that says so."""
@@ -236,13 +273,13 @@ class JitFunction:
         for position in normalize_positions(self._donate_argnums, len(args), "donate_argnums"):
             for x in tree.leaves(args[position]):
                 if type(x) is ConcreteArray and id(x) not in kept and not x.is_deleted():
-                    del x._data
+                    x.delete()
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for these arguments (arrays, or `fg.ShapeDtypeStruct`s in their place) without running."""
         stand_in = tree.map(lambda x: zeros_like(x) if isinstance(x, AbstractArray) else x, (args, kwargs))
         flat, key, parts = self._signature(*stand_in)
-        return Lowered(self._traced(flat, key, parts), parts[0])
+        return Lowered(self._traced(flat, key, parts), parts[0], self._compiler)
 
     def clear_cache(self) -> None:
         """Forget all traces."""
@@ -259,6 +296,7 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
+    compiler: str | None = None,
 ) -> Any:
     """Compile a function: trace it once for each signature of its arguments, and run the Program from then on.
 
@@ -269,6 +307,7 @@ def jit(
         static_argnums: positions of arguments that are Python values to specialise on; they must be hashable.
         static_argnames: the same by name.
         donate_argnums: positions of arguments whose memory may be reused for results; they cannot be used afterwards.
+        compiler: "default", or "reference" to run the Program just as it was traced.
 
     Returns:
         The compiled function, with `lower(*args)` to look at its Program and `clear_cache()`.
@@ -276,6 +315,7 @@ def jit(
     Raises:
         TracedValueError: while tracing, if Python needs the value of an argument, as `if x > 0:` does.
         ArgumentTypeError: if an argument is neither an array nor a registered pytree, or a static one has no hash.
+        ArgumentError: if there is no such compiler.
 
     Example:
         >>> import funcgrad as fg
@@ -285,13 +325,19 @@ def jit(
         >>> f(fg.array(0.0))
         Array(0., dtype=float32)
     """
+    if compiler is not None and compiler not in COMPILERS:
+        raise ArgumentError(f"jit has no compiler {compiler!r}; choose one of {', '.join(map(repr, COMPILERS))}.")
     if fun is None:
         return partial(
-            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate_argnums=donate_argnums
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            compiler=compiler,
         )
     if not callable(fun):
         raise ArgumentError(f"jit needs a function, and got {type(fun).__name__}.")
-    return JitFunction(fun, static_argnums, static_argnames, donate_argnums)
+    return JitFunction(fun, static_argnums, static_argnames, donate_argnums, compiler)
 
 
 def make_program(fun: Callable, static_argnums: int | Sequence[int] = ()) -> Callable[..., Program]:
