@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING
 
 from funcgrad import errors, lax, numpy, tree
 from funcgrad.array import Array, ShapeDtypeStruct
+from funcgrad.control_flow import checkpoint_policies, debug
+from funcgrad.control_flow.callbacks import io_callback, pure_callback
+from funcgrad.control_flow.checkpoint import checkpoint, checkpoint_name
+from funcgrad.control_flow.checkpoint import checkpoint as remat
 from funcgrad.core import Interpreter, Primitive, Tracer, bind
 from funcgrad.devices import Device
 from funcgrad.devices import find_devices as devices
@@ -82,12 +86,16 @@ __all__ = [
     "bfloat16",
     "bind",
     "bool_",
+    "checkpoint",
+    "checkpoint_name",
+    "checkpoint_policies",
     "checkpoints",
     "complex64",
     "complex128",
     "custom_jvp",
     "custom_vjp",
     "data",
+    "debug",
     "device_get",
     "device_put",
     "devices",
@@ -103,6 +111,7 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "io_callback",
     "jacfwd",
     "jacrev",
     "jit",
@@ -115,7 +124,9 @@ __all__ = [
     "nn",
     "numpy",
     "optim",
+    "pure_callback",
     "random",
+    "remat",
     "stop_gradient",
     "testing",
     "tree",

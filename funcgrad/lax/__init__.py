@@ -4,6 +4,9 @@
 axis is named.
 """
 
+from funcgrad.control_flow.cond import cond, switch
+from funcgrad.control_flow.loops import fori_loop, while_loop
+from funcgrad.control_flow.scan import map, scan
 from funcgrad.lax.convolution import (
     ConvDimensionNumbers,
     conv,
