@@ -66,7 +66,7 @@ def prepare(row_name: str, label: str, round_seconds: float) -> tuple[dict[str, 
         # The warm call is checked as well, because it may take another path through the library than the first did.
         expected = row.reference(data)
         wrong = disagreement(row, first_result, expected) or disagreement(row, call(), expected)
-    except Exception as error:  # noqa: BLE001  (whatever breaks in one library must not end the comparison)
+    except Exception as error:
         traceback.print_exc()
         return {"status": "failed", "detail": traceback.format_exception_only(error)[-1].strip()}, None
     if wrong:

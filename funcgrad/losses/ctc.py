@@ -11,6 +11,7 @@ import math
 from funcgrad import dtypes
 from funcgrad import numpy as np
 from funcgrad.annotations import Array, ArrayLike, Float, Integer, Real
+from funcgrad.control_flow.scan import scan
 from funcgrad.errors import ArgumentError, DtypeError, ShapeError
 from funcgrad.losses.arguments import known_classes, only_where, working_precision
 from funcgrad.nn.activations import log_softmax
@@ -123,16 +124,16 @@ def ctc_loss(
     frames = np.where(np.expand_dims(logit_paddings, -1), 0, logits)
     emissions = np.take_along_axis(log_softmax(frames), np.expand_dims(states, -2), axis=-1)
 
-    def advance(alphas: Array, emission: Array, is_padding: Array) -> Array:
+    def advance(alphas: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
         """Logarithms of the probabilities of all that leads to each state, from one time to the next."""
+        emission, is_padding = now
         skipped = np.where(may_skip, _shifted(alphas, 2, -math.inf), -math.inf)
         advanced = _log_add(alphas, _shifted(alphas, 1, -math.inf), skipped) + emission
-        return np.where(np.expand_dims(is_padding, -1), alphas, advanced)
+        return np.where(np.expand_dims(is_padding, -1), alphas, advanced), None
 
     # Before the first time it is as if in the first blank, without having emitted it.
-    alphas = np.broadcast_to(np.where(np.arange(count) == 0, 0.0, -math.inf), (*batch, count)).astype(frames.dtype)
-    for time in range(emissions.shape[-2]):
-        alphas = advance(alphas, emissions[..., time, :], logit_paddings[..., time])
+    start = np.broadcast_to(np.where(np.arange(count) == 0, 0.0, -math.inf), (*batch, count)).astype(frames.dtype)
+    alphas, _ = scan(advance, start, (np.moveaxis(emissions, -2, 0), np.moveaxis(logit_paddings, -1, 0)))
 
     # A sequence ends with its last label, or the blank after it.
     end = np.expand_dims(2 * np.logical_not(label_paddings).sum(axis=-1), -1)
