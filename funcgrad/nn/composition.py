@@ -1,4 +1,4 @@
-"""Networks made of layers: one after the other, and the multilayer perceptron."""
+"""Networks made of layers: one after the other, added to their input, and the multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, random
+from funcgrad import numpy as np
 from funcgrad.annotations import Array, ArrayLike, Float, Key
-from funcgrad.errors import ArgumentTypeError
+from funcgrad.errors import ArgumentTypeError, ShapeError
 from funcgrad.nn.activations import Activation, identity, relu
 from funcgrad.nn.linear import Linear, check_sizes
 from funcgrad.nn.module import Module
@@ -81,6 +82,45 @@ class Sequential(Module):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+
+class Residual(Module):
+    """Adds what a layer gives to what it gets: `x + layer(x)`.
+
+    Arguments:
+        layer: a module, or a function of one array.
+
+    Source: K. He, X. Zhang, S. Ren and J. Sun, https://arxiv.org/abs/1512.03385.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.nn.Residual(fg.nn.relu)(fg.array([-1.0, 2.0]))
+        Array([-1.,  4.], dtype=float32)
+    """
+
+    layer: Module
+
+    def __init__(self, layer: Module | Activation):
+        self.layer = layer if isinstance(layer, Module) else Lambda(layer)
+
+    def __call__(self, x: Any, *, key: Key | None = None) -> Any:
+        """The input plus what the layer gives.
+
+        Arguments:
+            x: the input of the layer.
+            key: a random key for the layer.
+
+        Raises:
+            ShapeError: if the layer changes the shape.
+        """
+        layer: Any = self.layer
+        y = layer(x) if key is None else layer(x, key=key)
+        if y.shape != np.shape(x):
+            raise ShapeError(
+                f"Residual needs a layer that keeps the shape, and {type(layer).__name__} made {y.shape} of "
+                f"{np.shape(x)}."
+            )
+        return x + y
 
 
 class MLP(Module):
