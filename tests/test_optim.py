@@ -5,23 +5,50 @@ from pathlib import Path
 
 import numpy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import funcgrad as fg
 import funcgrad.numpy as np
 from funcgrad import optim
-from funcgrad.errors import ArgumentError, TreeError
+from funcgrad.errors import ArgumentError, ShapeError, TreeError
 
 KNOWN = json.loads((Path(__file__).parent / "known_values" / "optimizers.json").read_text())
-OPTIMIZERS = {
-    "sgd(0.1)": optim.sgd(0.1),
-    "sgd(0.1, momentum=0.9)": optim.sgd(0.1, momentum=0.9),
-    "sgd(0.1, momentum=0.9, nesterov=True)": optim.sgd(0.1, momentum=0.9, nesterov=True),
-    "sgd(lambda count: 0.1 / (1 + count))": optim.sgd(lambda count: 0.1 / (1 + count)),
-    "adam(0.01)": optim.adam(0.01),
-    "adam(0.1, b1=0.8, b2=0.99, eps=1e-3, eps_root=1e-4)": optim.adam(0.1, b1=0.8, b2=0.99, eps=1e-3, eps_root=1e-4),
-    "chain(clip_by_global_norm(1.0), adam(0.01))": optim.chain(optim.clip_by_global_norm(1.0), optim.adam(0.01)),
-    "chain(clip_by_global_norm(1.0), sgd(0.1))": optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(0.1)),
+NAMES = vars(optim) | {
+    "matrices": lambda params: fg.tree.map(lambda x: x.ndim == 2, params),
+    "labels": lambda params: {"weight": "a", "bias": "b", "gain": "a"},
+    "adversary": optim.chain(optim.normalize_by_update_norm(), optim.sgd(0.05)),
 }
+# The known values are stored under the code that makes the optimizer, which is the same here and in Optax.
+OPTIMIZERS = {name: eval(name, dict(NAMES)) for name in KNOWN["params_after"]}
+# One of each family, without decay, so that parameters at rest stay where they are.
+FAMILIES = {
+    code: eval(code, dict(NAMES))
+    for code in [
+        "sgd(0.1)",
+        "sgd(0.1, momentum=0.9, nesterov=True)",
+        "sign_sgd(0.1)",
+        "adam(0.01)",
+        "adamax(0.01)",
+        "nadam(0.01)",
+        "amsgrad(0.01)",
+        "adagrad(0.1)",
+        "adadelta(0.5)",
+        "rmsprop(0.01)",
+        "rmsprop(0.01, centered=True, momentum=0.9)",
+        "lamb(0.01)",
+        "lars(0.1)",
+        "lion(0.01, weight_decay=0.0)",
+        "adafactor(0.1, min_dim_size_to_factor=2)",
+        "muon(0.01)",
+        "rprop(0.01)",
+        "chain(clip_by_global_norm(1.0), adam(0.01))",
+        "chain(adaptive_grad_clip(0.1), sgd(0.1))",
+        "masked(adam(0.01), matrices)",
+        "partition({'a': adam(0.01), 'b': sgd(0.1)}, labels)",
+    ]
+}
+SMALL = {"weight": [[0.5, -1.0, 2.0], [0.1, 0.2, -0.3]], "bias": [1.0, -0.5], "gain": 1.5}
 
 
 def as_arrays(values, dtype):
@@ -41,19 +68,17 @@ def minimize(loss, params, optimizer, steps):
     return params
 
 
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(fg.float64, 1e-6), (fg.float32, 3e-6)], ids=["float64", "float32"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_equal_those_of_optax(name, dtype, tolerance, jitted):
-    optimizer = OPTIMIZERS[name]
-
+def step_of(optimizer):
     def step(params, state, gradient):
         updates, state = optimizer.update(gradient, state, params)
         return optim.apply_updates(params, updates), state
 
-    step = fg.jit(step) if jitted else step
+    return step
+
+
+def check_trajectory(name, dtype, step, tolerance):
     params = as_arrays(KNOWN["start"], dtype)
-    state = optimizer.init(params)
+    state = OPTIMIZERS[name].init(params)
     expected = KNOWN["params_after"][name]
     checked = 0
     for count, gradient in enumerate(KNOWN["gradients"], start=1):
@@ -62,11 +87,175 @@ def test_steps_equal_those_of_optax(name, dtype, tolerance, jitted):
             assert params[key].dtype == dtype
             numpy.testing.assert_allclose(params[key], value, rtol=tolerance, atol=tolerance)
             checked += 1
-    assert checked == 10
+    assert checked == 15
 
 
-def test_known_values_cover_every_optimizer():
-    assert set(KNOWN["params_after"]) == set(OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_equal_the_known_ones(name):
+    check_trajectory(name, fg.float64, step_of(OPTIMIZERS[name]), 1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_compiled_steps_equal_the_known_ones(name):
+    check_trajectory(name, fg.float64, fg.jit(step_of(OPTIMIZERS[name])), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd(0.1, momentum=0.9)", "adam(0.01)", "lamb(0.01, weight_decay=0.1)"])
+def test_steps_in_float32_are_close(name):
+    check_trajectory(name, fg.float32, step_of(OPTIMIZERS[name]), 3e-6)
+
+
+@pytest.mark.parametrize("name", KNOWN["lookahead"])
+def test_lookahead_equals_the_known_steps(name):
+    optimizer = eval(name, dict(NAMES))
+    params = optim.LookaheadParams.init_synced(as_arrays(KNOWN["start"], fg.float64))
+    state = optimizer.init(params)
+    step = fg.jit(step_of(optimizer))
+    for count, gradient in enumerate(KNOWN["gradients"], start=1):
+        params, state = step(params, state, as_arrays(gradient, fg.float64))
+        for part, values in KNOWN["lookahead"][name].get(str(count), {}).items():
+            for key, value in values.items():
+                numpy.testing.assert_allclose(getattr(params, part)[key], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_zero_gradients_keep_the_parameters(name):
+    for dtype in (fg.float64, fg.float32, fg.float16, fg.bfloat16):
+        params = as_arrays(SMALL, dtype)
+        state = FAMILIES[name].init(params)
+        zeros = fg.tree.map(np.zeros_like, params)
+        after = params
+        for _ in range(2):
+            after, state = step_of(FAMILIES[name])(after, state, zeros)
+        for key in params:
+            numpy.testing.assert_array_equal(after[key].astype(fg.float64), params[key].astype(fg.float64))
+
+
+@pytest.mark.parametrize("dtype", [fg.bfloat16, fg.float16, fg.float32, fg.float64], ids=str)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_dtypes_of_parameters_updates_and_states_stay(name, dtype):
+    params = as_arrays(SMALL, dtype)
+    state = FAMILIES[name].init(params)
+    gradients = fg.tree.map(lambda p: p * 2, params)
+    updates, after = FAMILIES[name].update(gradients, state, params)
+    assert {x.dtype for x in fg.tree.leaves(updates)} == {numpy.dtype(dtype)}
+    assert fg.tree.structure(state) == fg.tree.structure(after)
+    for x, y in zip(fg.tree.leaves(state), fg.tree.leaves(after), strict=True):
+        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type)
+    assert all(np.all(np.isfinite(u)) for u in fg.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_ensemble_of_optimizers_makes_the_steps_of_each(name):
+    optimizer = FAMILIES[name]
+    members = [fg.tree.map(lambda p, n=n: p * (n + 1), as_arrays(SMALL, fg.float64)) for n in range(3)]
+    stack = lambda trees: fg.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+    def two_steps(params):
+        state = optimizer.init(params)
+        for _ in range(2):
+            params, state = step_of(optimizer)(params, state, fg.tree.map(np.sin, params))
+        return params
+
+    together = fg.jit(fg.vmap(two_steps))(stack(members))
+    alone = stack([two_steps(member) for member in members])
+    for key in together:
+        numpy.testing.assert_allclose(together[key], alone[key], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_may_reuse_what_it_is_given(name):
+    optimizer = FAMILIES[name]
+    params = as_arrays(SMALL, fg.float32)
+    expected, expected_state = params, optimizer.init(params)
+    given, state = fg.tree.map(lambda p: np.array(p, copy=True), params), optimizer.init(params)
+    step = fg.jit(step_of(optimizer), donate_argnums=(0, 1))
+    for _ in range(3):
+        gradients = fg.tree.map(np.cos, expected)
+        expected, expected_state = step_of(optimizer)(expected, expected_state, gradients)
+        given, state = step(given, state, gradients)
+    for key in params:
+        numpy.testing.assert_allclose(given[key], expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_chains_associate():
+    parts = [optim.clip_by_global_norm(1.0), optim.scale_by_adam(), optim.add_decayed_weights(0.1), optim.scale(-0.1)]
+    left = optim.chain(optim.chain(optim.chain(parts[0], parts[1]), parts[2]), parts[3])
+    right = optim.chain(parts[0], optim.chain(parts[1], optim.chain(parts[2], parts[3])))
+    flat = optim.chain(*parts)
+    for step in KNOWN["gradients"][:3]:
+        gradient = as_arrays(step, fg.float64)
+        results = [o.update(gradient, o.init(gradient), gradient)[0] for o in (left, right, flat)]
+        for key in gradient:
+            numpy.testing.assert_array_equal(results[0][key], results[2][key])
+            numpy.testing.assert_array_equal(results[1][key], results[2][key])
+
+
+@given(st.floats(0.01, 100.0), st.floats(0.01, 100.0), st.integers(0, 9))
+def test_clipping_and_scaling_can_be_exchanged(threshold, factor, step):
+    gradient = as_arrays(KNOWN["gradients"][step], fg.float64)
+    for clip in (optim.clip, optim.clip_by_global_norm, optim.clip_by_block_rms):
+        clip_first = optim.chain(clip(threshold), optim.scale(factor))
+        scale_first = optim.chain(optim.scale(factor), clip(threshold * factor))
+        one, other = (o.update(gradient, o.init(gradient))[0] for o in (clip_first, scale_first))
+        for key in gradient:
+            numpy.testing.assert_allclose(one[key], other[key], rtol=1e-9)
+
+
+@given(st.floats(0.01, 100.0), st.integers(0, 9))
+def test_clipping_twice_is_clipping_once(threshold, step):
+    gradient = as_arrays(KNOWN["gradients"][step], fg.float64)
+    for clip in (optim.clip(threshold), optim.clip_by_global_norm(threshold), optim.clip_by_block_rms(threshold)):
+        once, _ = clip.update(gradient, clip.init(gradient))
+        twice, _ = clip.update(once, clip.init(gradient))
+        for key in gradient:
+            numpy.testing.assert_allclose(twice[key], once[key], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("clipped",)])
+def test_gradients_of_another_structure_are_an_error_that_names_the_place(name):
+    params = (
+        {"layer": as_arrays(SMALL, fg.float32)} if not name.startswith("partition") else as_arrays(SMALL, fg.float32)
+    )
+    state = FAMILIES[name].init(params)
+    wrong = fg.tree.map(lambda x: x, params)
+    place = wrong["layer"] if not name.startswith("partition") else wrong
+    place["gain"] = (place["gain"], place["gain"])
+    with pytest.raises(TreeError, match="gain" if not name.startswith("partition") else "gain|label"):
+        optim.apply_updates(params, FAMILIES[name].update(wrong, state, params)[0])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optim.adamw(0.1),
+        optim.adamaxw(0.1),
+        optim.lamb(0.1),
+        optim.lars(0.1),
+        optim.lion(0.1),
+        optim.adafactor(0.1),
+        optim.muon(0.1),
+        optim.add_decayed_weights(0.1),
+        optim.adaptive_grad_clip(0.1),
+        optim.sam(optim.sgd(0.1), optim.sgd(0.1)),
+    ],
+    ids=[
+        "adamw",
+        "adamaxw",
+        "lamb",
+        "lars",
+        "lion",
+        "adafactor",
+        "muon",
+        "add_decayed_weights",
+        "adaptive_grad_clip",
+        "sam",
+    ],
+)
+def test_missing_parameters_are_an_error(optimizer):
+    params = as_arrays(SMALL, fg.float32)
+    with pytest.raises(ArgumentError, match=r"needs the parameters; call update\(updates, state, params\)"):
+        optimizer.update(params, optimizer.init(params))
 
 
 @pytest.mark.parametrize("optimizer", [optim.sgd(0.1, momentum=0.5), optim.adam(0.3)], ids=["sgd", "adam"])
@@ -209,6 +398,14 @@ def test_apply_updates_keeps_dtypes():
 def test_updates_of_another_structure_are_an_error():
     with pytest.raises(TreeError):
         optim.apply_updates({"w": fg.array(1.0)}, {"v": fg.array(1.0)})
+
+
+def test_updates_of_another_shape_are_an_error_that_names_the_place():
+    params = {"w": fg.array([1.0, 2.0])}
+    with pytest.raises(
+        ShapeError, match=r"parameter at \['w'\] has the shape \(2,\) and its update the shape \(1, 2\)"
+    ):
+        optim.apply_updates(params, {"w": fg.array([[1.0, 2.0]])})
 
 
 def test_a_state_of_another_chain_is_an_error():
