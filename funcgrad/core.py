@@ -32,7 +32,6 @@ from funcgrad.errors import (
     LeakedTracerError,
     MissingRuleError,
     TracedValueError,
-    user_line,
 )
 
 
@@ -353,6 +352,5 @@ __all__ = [
     "ground",
     "named_axes",
     "set_current_interpreter",
-    "user_line",
     "within",
 ]

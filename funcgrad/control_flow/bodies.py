@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
+from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Tracer, ground, within
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import convert_weak, zeros_like
 from funcgrad.primitives.operators import cast
 from funcgrad.primitives.shapes import to_front
 from funcgrad.program import Equation, Program, Variable, stage, stage_closed
+from funcgrad.transforms.arguments import spread
 from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
 
@@ -38,12 +39,6 @@ def parts(values: Sequence[T], *counts: int) -> list[Sequence[T]]:
     return [*pieces, values[start:]]
 
 
-def spread(values: Iterable[T], present: Sequence[bool]) -> list[T | None]:
-    """The values at the places where one is present, None at the others."""
-    found = iter(values)
-    return [next(found) if p else None for p in present]
-
-
 def some(values: Iterable[T | None]) -> list[T]:
     """The values that are not None."""
     return [x for x in values if x is not None]
@@ -58,14 +53,6 @@ def constant_zeros(aval: Any) -> Array:
     """Zeros as a constant of a Program: not an operation of whatever transform is active."""
     with within(ground):
         return zeros_like(aval)
-
-
-def weak_again(results: Sequence[Array], avals: Sequence[AbstractArray]) -> list[Array]:
-    """Results that stand for Python scalars as such: primitives with several results give them as ordinary arrays."""
-    return [
-        wrap(x._data, weak=True) if a.weak_type and type(x) is ConcreteArray else x
-        for x, a in zip(results, avals, strict=True)
-    ]
 
 
 def settle(after: Callable[[tuple[bool, ...]], Sequence[bool]], flags: tuple[bool, ...], start: int, count: int):

@@ -17,13 +17,19 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, as_array
 from funcgrad.compiler import compile_program
-from funcgrad.control_flow.bodies import given, name_of, needed, parts, some, spread, weak_again
+from funcgrad.control_flow.bodies import (
+    given,
+    name_of,
+    needed,
+    parts,
+    some,
+)
 from funcgrad.core import Primitive, current_interpreter, ground
 from funcgrad.errors import ArgumentError
 from funcgrad.primitives.elementwise import is_linear
 from funcgrad.primitives.shapes import linear_jvp
 from funcgrad.program import Program, Variable, stage, stage_closed
-from funcgrad.transforms.arguments import as_arrays, name_leaf, normalize_positions, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, name_leaf, normalize_positions, spread, unwrap_outputs, weak_again
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jit import call
 from funcgrad.transforms.jvp import jvp_program

@@ -24,8 +24,6 @@ from funcgrad.control_flow.bodies import (
     given,
     name_of,
     some,
-    spread,
-    weak_again,
     with_outputs,
 )
 from funcgrad.core import Primitive, Tracer
@@ -35,7 +33,7 @@ from funcgrad.primitives.elementwise import convert, eq, is_linear, max_, min_, 
 from funcgrad.primitives.operators import cast
 from funcgrad.primitives.shapes import reshape, to_front
 from funcgrad.program import Equation, Program, Variable, stage_closed
-from funcgrad.transforms.arguments import as_arrays, leaf_path, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, leaf_path, spread, unwrap_outputs, weak_again
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program

@@ -25,7 +25,6 @@ from funcgrad.control_flow.bodies import (
     settle,
     trace_step,
     ungrouped,
-    weak_again,
 )
 from funcgrad.control_flow.scan import scan_flat
 from funcgrad.core import Primitive
@@ -36,7 +35,7 @@ from funcgrad.primitives.operators import cast, promote
 from funcgrad.primitives.reductions import reduce_or
 from funcgrad.primitives.shapes import reshape, to_front
 from funcgrad.program import Program, Variable, stage, stage_closed
-from funcgrad.transforms.arguments import as_arrays, leaf_path, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, leaf_path, unwrap_outputs, weak_again
 from funcgrad.transforms.vmap import batch_program
 
 # The operands are the constants of the condition, those of the body, and what is carried. `where` is the user's line.

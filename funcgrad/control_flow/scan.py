@@ -31,10 +31,8 @@ from funcgrad.control_flow.bodies import (
     reached,
     settle,
     some,
-    spread,
     trace_step,
     ungrouped,
-    weak_again,
 )
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
@@ -43,7 +41,7 @@ from funcgrad.primitives.elementwise import add_tangents, instantiate, is_linear
 from funcgrad.primitives.movement import concatenate, slice_axis
 from funcgrad.primitives.shapes import move_axis, reshape, to_front
 from funcgrad.program import Program, Variable, stage
-from funcgrad.transforms.arguments import as_arrays, leaf_path, unwrap_outputs
+from funcgrad.transforms.arguments import as_arrays, leaf_path, spread, unwrap_outputs, weak_again
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.vmap import batch_program, vmap
 

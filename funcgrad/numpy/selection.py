@@ -11,6 +11,7 @@ from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray, as_array
 from funcgrad.errors import ArgumentError, OutOfBoundsError, ShapeError
 from funcgrad.numpy.axes import normalize_axis
+from funcgrad.numpy.creation import diagonal_of
 from funcgrad.numpy.index_arrays import as_indices, from_start
 from funcgrad.numpy.indexing import READ_MODES, WRITE_MODES, at_once, checked_mode, gather_or_fill
 from funcgrad.numpy.manipulation import broadcast_arrays, broadcast_to, gather_along, ravel, reshape, take_static
@@ -236,17 +237,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     rows, columns = normalize_axis("diagonal", axis1, x.ndim), normalize_axis("diagonal", axis2, x.ndim)
     if rows == columns:
         raise ShapeError("diagonal needs two different axes.")
-    i, j = _diagonal_places(x.shape[rows], x.shape[columns], offset)
-    # Arrays in front of the other axes; the diagonal then goes to the end.
-    order = (rows, columns, *(k for k in range(x.ndim) if k not in (rows, columns)))
-    result = gather_or_fill(shapes.transpose(x, permutation=order), [i, j], (0, 1), "promise_in_bounds")
-    return shapes.move_axis(result, 0, result.ndim - 1)
-
-
-def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[Array, Array]:
-    count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    numbers = numpy.arange(count, dtype=numpy.int32)
-    return ConcreteArray(numbers + max(-offset, 0)), ConcreteArray(numbers + max(offset, 0))
+    return diagonal_of(x, offset, rows, columns)
 
 
 def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False) -> Array:

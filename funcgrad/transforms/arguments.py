@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad import dtypes, tree
-from funcgrad.array import Array, ConcreteArray, as_array
+from funcgrad.array import AbstractArray, Array, ConcreteArray, as_array, wrap
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 
 
@@ -131,13 +131,16 @@ def normalize_positions(positions: int | Sequence[int], count: int, name: str) -
 
 LEAF = tree.structure(0)  # the structure of a single array
 
-__all__ = [
-    "LEAF",
-    "Callable",
-    "ConcreteArray",
-    "as_arrays",
-    "as_results",
-    "leaf_path",
-    "name_leaf",
-    "normalize_positions",
-]
+
+def spread(values: Iterable[Any], present: Sequence[bool]) -> list[Any]:
+    """The values at the places where one is present, None at the others."""
+    found = iter(values)
+    return [next(found) if p else None for p in present]
+
+
+def weak_again(results: Sequence[Array], avals: Sequence[AbstractArray]) -> list[Array]:
+    """Results that stand for Python scalars as such: primitives with several results give them as ordinary arrays."""
+    return [
+        wrap(x._data, weak=True) if a.weak_type and type(x) is ConcreteArray else x
+        for x, a in zip(results, avals, strict=True)
+    ]

@@ -16,7 +16,7 @@ from functools import cache, partial, update_wrapper
 from typing import Any
 
 from funcgrad import tree
-from funcgrad.array import AbstractArray, Array, ConcreteArray, wrap
+from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.compiler import COMPILERS, PROGRAM_OF_CALL, compile_program, simplified
 from funcgrad.core import Primitive, Tracer, check_not_traced, current_interpreter, ground, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
@@ -28,7 +28,9 @@ from funcgrad.transforms.arguments import (
     name_leaf,
     normalize_positions,
     parameter_name,
+    spread,
     unwrap_outputs,
+    weak_again,
 )
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jvp import jvp_program
@@ -42,17 +44,11 @@ def _evaluate(*buffers, program, compiler="default"):
     return compile_program(program, compiler)(*buffers)
 
 
-def _spread(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:
-    """The values at their places, None at the others."""
-    found = iter(values)
-    return [next(found) if p else None for p in present]
-
-
 def _jvp(primals, tangents, *, program, **compiler):
     derivative, has_tangent = jvp_program(program, tuple(t is not None for t in tangents))
     results = call(*primals, *(t for t in tangents if t is not None), program=derivative, **compiler)
     count = len(program.outputs)
-    return results[:count], _spread(results[count:], has_tangent)
+    return results[:count], spread(results[count:], has_tangent)
 
 
 def _linearize(primals, tangents, *, program, **compiler):
@@ -62,7 +58,7 @@ def _linearize(primals, tangents, *, program, **compiler):
     if not any(has_tangent):
         return results[:count], [None] * count
     moved = call(*results[count:], *(t for t in tangents if t is not None), program=linear, **compiler)
-    return results[:count], _spread(moved, has_tangent)
+    return results[:count], spread(moved, has_tangent)
 
 
 def _transpose(cotangents, *operands, program, **compiler):
@@ -70,7 +66,7 @@ def _transpose(cotangents, *operands, program, **compiler):
     transposed, nonzero = transpose_program(program, linear, tuple(c is not None for c in cotangents))
     known = [x for x, is_linear_here in zip(operands, linear, strict=True) if not is_linear_here]
     results = call(*known, *(c for c in cotangents if c is not None), program=transposed, **compiler)
-    return _spread(_spread(results, nonzero), linear)
+    return spread(spread(results, nonzero), linear)
 
 
 def _batch(size, operands, axes, *, program, axis_name, **compiler):
@@ -259,10 +255,7 @@ class JitFunction:
         else:
             results = call(*traced.captured, *flat, program=traced.program, **self._compiler)
         if traced.has_weak_results:
-            results = [
-                wrap(x._data, weak=True) if a.weak_type and type(x) is ConcreteArray else x
-                for x, a in zip(results, traced.program.out_avals, strict=True)
-            ]
+            results = weak_again(results, traced.program.out_avals)
         if self._donate_argnums != ():
             self._donate(args, results)
         return results[0] if traced.out_structure is LEAF else tree.unflatten(traced.out_structure, results)

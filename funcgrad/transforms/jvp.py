@@ -16,7 +16,7 @@ import numpy
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
-from funcgrad.core import Interpreter, Primitive, Tracer, current_interpreter
+from funcgrad.core import Interpreter, Primitive, Tracer
 from funcgrad.errors import ArgumentError, DtypeError, TracedValueError
 from funcgrad.primitives.elementwise import instantiate
 from funcgrad.primitives.operators import cast
@@ -190,6 +190,3 @@ def _flat_tangents(primals: tuple, tangents: tuple, count: int) -> list[Array | 
         found += [None if t is None else x for t, x in zip(given, arrays, strict=True)]
     assert len(found) == count
     return found
-
-
-__all__ = ["DualTracer", "Forward", "check_tangents", "current_interpreter", "jvp", "jvp_flat", "jvp_program"]
