@@ -1,6 +1,6 @@
 """Neural networks: modules that are pytrees of their parameters, and the functions that they are made of."""
 
-from funcgrad.nn import initializers
+from funcgrad.nn import amp, initializers
 from funcgrad.nn.activations import (
     Activation,
     celu,
@@ -149,6 +149,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderBlock",
     "WeightNorm",
+    "amp",
     "celu",
     "combine",
     "count_flops",

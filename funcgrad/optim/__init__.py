@@ -35,6 +35,7 @@ from funcgrad.optim.masking import (
     multi_transform,
     partition,
 )
+from funcgrad.optim.master_weights import MasterWeightsState, master_weights
 from funcgrad.optim.muon import MuonState, muon, orthogonalize_via_newton_schulz, scale_by_muon
 from funcgrad.optim.plateau import ReduceLROnPlateauState, reduce_on_plateau
 from funcgrad.optim.rmsprop import ScaleByRmsState, ScaleByStddevState, rmsprop, scale_by_rms, scale_by_stddev
@@ -81,6 +82,7 @@ __all__ = [
     "LookaheadState",
     "MaskedNode",
     "MaskedState",
+    "MasterWeightsState",
     "MultiSteps",
     "MultiStepsState",
     "MuonState",
@@ -131,6 +133,7 @@ __all__ = [
     "lion",
     "lookahead",
     "masked",
+    "master_weights",
     "multi_transform",
     "muon",
     "nadam",
