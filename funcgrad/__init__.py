@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from funcgrad import errors, lax, numpy, tree
 from funcgrad.array import Array, ShapeDtypeStruct
+from funcgrad.config import config
 from funcgrad.control_flow import checkpoint_policies, debug
 from funcgrad.control_flow.callbacks import io_callback, pure_callback
 from funcgrad.control_flow.checkpoint import checkpoint, checkpoint_name
@@ -92,6 +93,7 @@ __all__ = [
     "checkpoints",
     "complex64",
     "complex128",
+    "config",
     "custom_jvp",
     "custom_vjp",
     "data",

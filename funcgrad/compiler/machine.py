@@ -1,0 +1,239 @@
+"""From LLVM code as text to machine code in memory.
+
+The one file that knows llvmlite. `host_target` says what the CPU has, `object_code` makes machine code for it, and
+`load` puts that into memory, where its functions have addresses. What is between, object code, is mere bytes: it can be
+kept on disk, and loading it takes a fraction of the time that making it takes.
+
+llvmlite is imported by the first function that is called, which costs more than compiling a small function does.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import count
+from types import ModuleType
+from typing import Any
+
+import numpy
+
+from funcgrad.config import config
+
+# LLVM is called by one thread at a time, and never while the process forks: a child must not inherit it half way
+# through.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+_library_names = (f"funcgrad{number}" for number in count())
+
+# Features of x86-64 that come with vectors of 256 bits, and so go with them.
+_AVX_FAMILY = frozenset({"f16c", "fma", "fma4", "sha512", "sm3", "sm4", "vaes", "vpclmulqdq", "xop"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of CPU that code is made for.
+
+    Arguments:
+        cpu: LLVM's name of the CPU.
+        features: LLVM's list of what it has and has not: "+avx2,-avx512f".
+        vector_bytes: the size of a vector register that code shall use, 64 with AVX-512; 0 for no vectors.
+        triple: LLVM's name of the platform: "x86_64-unknown-linux-gnu".
+    """
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    triple: str
+
+    def lanes(self, dtype: Any) -> int:
+        """How many numbers of a dtype a vector register holds, at least 1."""
+        return max(1, self.vector_bytes // numpy.dtype(dtype).itemsize)
+
+    @cached_property
+    def architecture(self) -> str:
+        """The first word of the triple: "x86_64", "aarch64"."""
+        word = self.triple.partition("-")[0]
+        return "aarch64" if word == "arm64" else word
+
+    @cached_property
+    def present(self) -> frozenset[str]:
+        """The names of the features that the CPU has."""
+        return frozenset(name[1:] for name in self.features.split(",") if name.startswith("+"))
+
+    @cached_property
+    def vector_registers(self) -> int:
+        """How many vector registers there are."""
+        return 32 if self.architecture == "aarch64" or "avx512vl" in self.present else 16
+
+    @cached_property
+    def has_fma(self) -> bool:
+        """Whether `llvm.fma` is an instruction. Where it is none, it is right, but calls the C library for each number."""
+        return self.architecture == "aarch64" or "fma" in self.present
+
+    @cached_property
+    def has_float16(self) -> bool:
+        """Whether float16 is converted from and to float32 by instructions, not by functions that may be missing."""
+        return self.architecture == "aarch64" or "f16c" in self.present
+
+    @cached_property
+    def has_bfloat16_dot(self) -> bool:
+        """Whether there are instructions that multiply pairs of bfloat16 and add them up in float32."""
+        return self.present >= {"avx512bf16", "avx512vl"} or self.architecture == "aarch64" and "bf16" in self.present
+
+    def without_vectors_above(self, bits: int) -> Target:
+        """The same CPU, as if its vector registers were not wider than `bits`.
+
+        With 0, only vectors are left out: the instructions are those of the CPU. With 128 and 256, what came with wider
+        registers is left out as well, so that code is what an older CPU would get. On x86-64, 128 means no AVX, and
+        therefore no FMA and no conversion of float16 either.
+        """
+        if 8 * self.vector_bytes <= bits:
+            return self
+        if bits == 0 or self.architecture != "x86_64":
+            return replace(self, vector_bytes=bits // 8)
+        features = (
+            "-" + name[1:] if _is_wider(name[1:], bits) else name for name in self.features.split(",") if name != ""
+        )
+        return replace(self, features=",".join(features), vector_bytes=bits // 8)
+
+
+def _is_wider(feature: str, bits: int) -> bool:
+    """Whether a feature of x86-64 needs vectors of more than `bits`."""
+    if bits < 256 and (feature.startswith("avx") or feature in _AVX_FAMILY):
+        return True
+    return feature.startswith(("avx512", "avx10", "evex512", "amx-avx512"))
+
+
+@cache
+def _llvm() -> ModuleType:
+    """llvmlite's binding, ready to make code for this CPU."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def versions() -> tuple[str, str]:
+    """The versions of llvmlite and of the LLVM in it."""
+    import llvmlite
+
+    return llvmlite.__version__, ".".join(map(str, _llvm().llvm_version_info))
+
+
+@cache
+def _host() -> Target:
+    with _lock:
+        llvm = _llvm()
+        target = Target(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), 16, llvm.get_process_triple())
+    if target.architecture != "x86_64":
+        return target
+    if target.present >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
+        return replace(target, vector_bytes=64)
+    return replace(target, vector_bytes=32) if target.present >= {"avx2", "fma"} else target
+
+
+@cache
+def _host_up_to(bits: int | None) -> Target:
+    return _host() if bits is None else _host().without_vectors_above(bits)
+
+
+def host_target() -> Target:
+    """The CPU that this process runs on, with vectors not wider than `fg.config.vector_bits`."""
+    return _host_up_to(config.vector_bits)
+
+
+@cache
+def _target_machine(target: Target, level: int) -> Any:
+    """What LLVM makes code with. Made once: it is what takes longest after the import."""
+    llvm = _llvm()
+    if target.triple != _host().triple:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    # Position independent code in the small code model loads a constant with one short instruction, where the usual
+    # model of a JIT needs two long ones.
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="small"
+    )
+
+
+def _parsed(ir: str, machine: Any) -> Any:
+    """LLVM's own form of the code, found to be well formed."""
+    llvm = _llvm()
+    # In a context of its own, types and constants go when the module goes.
+    module = llvm.parse_assembly(ir, context=llvm.create_context())
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    return module
+
+
+def object_code(ir: str, target: Target, level: int = 1) -> bytes:
+    """Makes machine code.
+
+    Arguments:
+        ir: a module in LLVM's language. It need not name a triple and a data layout.
+        target: the CPU that it is for.
+        level: how hard LLVM tries, from 0 to 3. With 0 it takes a third of the time that it takes with 1.
+
+    Returns:
+        The contents of an object file.
+
+    Raises:
+        RuntimeError: LLVM does not understand the code, or finds it wrong. That is a bug of whoever wrote it.
+    """
+    with _lock:
+        machine = _target_machine(target, level)
+        return machine.emit_object(_parsed(ir, machine))
+
+
+def assembly(ir: str, target: Target, level: int = 1) -> str:
+    """The machine code that `object_code` makes, as text to be read."""
+    with _lock:
+        machine = _target_machine(target, level)
+        return machine.emit_assembly(_parsed(ir, machine))
+
+
+class Loaded:
+    """Machine code in memory. It stays there for as long as this object lives.
+
+    Attributes:
+        addresses: the address of each function that was asked for.
+    """
+
+    __slots__ = ("_tracker", "addresses")
+
+    def __init__(self, tracker: Any, addresses: dict[str, int]):
+        self._tracker, self.addresses = tracker, addresses
+
+
+@cache
+def _loader() -> Any:
+    # JITLink lays code and constants out side by side, as the small code model wants them.
+    return _llvm().create_lljit_compiler(_target_machine(_host(), 1), use_jit_link=True)
+
+
+def load(code: bytes, names: Sequence[str]) -> Loaded:
+    """Puts object code into memory.
+
+    Arguments:
+        code: what `object_code` made for the CPU of this process. Functions that it calls and does not hold, such as
+            `memcpy`, are looked for in the process.
+        names: the functions whose addresses are wanted. The same names may occur in other object code.
+
+    Returns:
+        The addresses, in an object that keeps the code in memory.
+
+    Raises:
+        RuntimeError: the code is no object code, or it calls a function or lacks a name that cannot be found.
+    """
+    with _lock:
+        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in names:
+            builder.export_symbol(name)
+        tracker = builder.link(_loader(), next(_library_names))
+    return Loaded(tracker, {name: tracker[name] for name in names})
