@@ -252,17 +252,11 @@ def _shift(operation: str) -> Rule:
         width = 8 * x.dtype.itemsize
         places = unsigned(amount)
         if operation == "ashr":
-            largest = binary("min", places, constant(width - 1, places.dtype))
-            return binary("ashr", x, bitcast(largest, x.dtype)) if x.dtype.kind == "i" else _shift_unsigned(x, places)
-        shifted = binary(operation, x, amount & (width - 1))
-        return select(places.less(width), shifted, 0)
+            places = binary("min", places, constant(width - 1, places.dtype))
+            return x >> bitcast(places, x.dtype)
+        return select(places.less(width), binary(operation, x, amount & (width - 1)), 0)
 
     return rule
-
-
-def _shift_unsigned(x: Expression, places: Expression) -> Expression:
-    width = 8 * x.dtype.itemsize
-    return select(places.less(width), binary("lshr", x, places & (width - 1)), 0)
 
 
 # Conversions
@@ -294,11 +288,13 @@ def _convert(x: Expression, dtype: numpy.dtype) -> Expression:
     x = converted(x, computing_dtype(x.dtype))
     if dtype.kind == "b":
         return x.not_equal(0)
-    if x.dtype.kind == "f" and dtype == dtypes.uint64:
+    if x.dtype.kind == "f" and dtype in (dtypes.uint32, dtypes.uint64):
         # In two halves, as C compilers do it on CPUs that convert to signed numbers only.
-        half = x.greater_equal(2.0**63)
-        bits = converted(select(half, x - 2.0**63, x), INT64)
-        return bitcast(bits ^ select(half, constant(-(2**63), INT64), constant(0, INT64)), dtype)
+        integer = numpy.dtype(f"i{dtype.itemsize}")
+        least = numpy.iinfo(integer).min
+        upper = x.greater_equal(-float(least))
+        bits = converted(select(upper, x + float(least), x), integer)
+        return bitcast(bits ^ select(upper, constant(least, integer), constant(0, integer)), dtype)
     return converted(x, dtype)
 
 
