@@ -13,6 +13,11 @@ from funcgrad.optim.adagrad import (
 from funcgrad.optim.adam import ScaleByAdamState, ScaleByAmsgradState, scale_by_adam, scale_by_adamax, scale_by_amsgrad
 from funcgrad.optim.adam_variants import adam, adamax, adamaxw, adamw, amsgrad, nadam, nadamw
 from funcgrad.optim.averaging import EmaState, ema, incremental_update, periodic_update
+from funcgrad.optim.backtracking import (
+    BacktrackingLinesearchInfo,
+    ScaleByBacktrackingLinesearchState,
+    scale_by_backtracking_linesearch,
+)
 from funcgrad.optim.clipping import (
     adaptive_grad_clip,
     clip,
@@ -24,6 +29,8 @@ from funcgrad.optim.clipping import (
 from funcgrad.optim.decay import add_decayed_weights
 from funcgrad.optim.injection import InjectHyperparamsState, inject_hyperparams
 from funcgrad.optim.layerwise import lamb, lars, scale_by_trust_ratio
+from funcgrad.optim.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
+from funcgrad.optim.line_search import value_and_grad_from_state
 from funcgrad.optim.lion import ScaleByLionState, lion, scale_by_lion
 from funcgrad.optim.lookahead import LookaheadParams, LookaheadState, lookahead
 from funcgrad.optim.masking import (
@@ -70,8 +77,10 @@ from funcgrad.optim.transformation import (
     set_to_zero,
     with_extra_args_support,
 )
+from funcgrad.optim.zoom import ScaleByZoomLinesearchState, ZoomLinesearchInfo, scale_by_zoom_linesearch
 
 __all__ = [
+    "BacktrackingLinesearchInfo",
     "EmaState",
     "EmptyState",
     "FactoredState",
@@ -92,14 +101,18 @@ __all__ = [
     "ScaleByAdaDeltaState",
     "ScaleByAdamState",
     "ScaleByAmsgradState",
+    "ScaleByBacktrackingLinesearchState",
+    "ScaleByLBFGSState",
     "ScaleByLionState",
     "ScaleByRmsState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleByScheduleState",
     "ScaleByStddevState",
+    "ScaleByZoomLinesearchState",
     "Schedule",
     "TraceState",
+    "ZoomLinesearchInfo",
     "adadelta",
     "adafactor",
     "adagrad",
@@ -128,6 +141,7 @@ __all__ = [
     "labels_by_path",
     "lamb",
     "lars",
+    "lbfgs",
     "linear_onecycle_schedule",
     "linear_schedule",
     "lion",
@@ -154,7 +168,9 @@ __all__ = [
     "scale_by_adam",
     "scale_by_adamax",
     "scale_by_amsgrad",
+    "scale_by_backtracking_linesearch",
     "scale_by_factored_rms",
+    "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
     "scale_by_muon",
@@ -166,11 +182,13 @@ __all__ = [
     "scale_by_sign",
     "scale_by_stddev",
     "scale_by_trust_ratio",
+    "scale_by_zoom_linesearch",
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
     "sign_sgd",
     "trace",
+    "value_and_grad_from_state",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",
     "warmup_exponential_decay_schedule",
