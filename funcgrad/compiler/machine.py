@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +27,7 @@ _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
-_library_names = (f"funcgrad{number}" for number in count())
+LOADS_OF_A_LOADER = 100
 
 # Features of x86-64 that come with vectors of 256 bits, and so go with them.
 _AVX_FAMILY = frozenset({"f16c", "fma", "fma4", "sha512", "sm3", "sm4", "vaes", "vpclmulqdq", "xop"})
@@ -72,7 +71,7 @@ class Target:
 
     @cached_property
     def has_fma(self) -> bool:
-        """Whether `llvm.fma` is an instruction. Where it is none, it is right, but calls the C library for each number."""
+        """Whether `llvm.fma` is an instruction. Where it is not, it calls the C library for each number."""
         return self.architecture == "aarch64" or "fma" in self.present
 
     @cached_property
@@ -210,11 +209,23 @@ class Loaded:
     def __init__(self, tracker: Any, addresses: dict[str, int]):
         self._tracker, self.addresses = tracker, addresses
 
+    def keep(self):
+        """Leaves the code in memory until the process ends, whatever becomes of this object."""
+        self._tracker.detach()
 
-@cache
-def _loader() -> Any:
-    # JITLink lays code and constants out side by side, as the small code model wants them.
-    return _llvm().create_lljit_compiler(_target_machine(_host(), 1), use_jit_link=True)
+
+def _make_places() -> Iterator[tuple[Any, str]]:
+    """Loaders and names, to load each object code by a loader under a name of its own."""
+    while True:
+        # JITLink lays code and constants out side by side, as the small code model wants them.
+        loader = _llvm().create_lljit_compiler(_target_machine(_host(), 1), use_jit_link=True)
+        # A loader remembers the name of all that it ever loaded. It goes when it is replaced here and all that it
+        # loaded is gone.
+        for number in range(LOADS_OF_A_LOADER):
+            yield loader, f"code{number}"
+
+
+_places = _make_places()
 
 
 def load(code: bytes, names: Sequence[str]) -> Loaded:
@@ -235,5 +246,5 @@ def load(code: bytes, names: Sequence[str]) -> Loaded:
         builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
         for name in names:
             builder.export_symbol(name)
-        tracker = builder.link(_loader(), next(_library_names))
+        tracker = builder.link(*next(_places))
     return Loaded(tracker, {name: tracker[name] for name in names})

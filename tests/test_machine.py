@@ -1,0 +1,250 @@
+"""LLVM code becomes machine code of the CPU that was asked for, and is found in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+
+from funcgrad.compiler.machine import Target, assembly, host_target, load, object_code
+from funcgrad.config import config
+
+SUM = """
+define i64 @sum(i64 %a, i64 %b) {
+  %c = add i64 %a, %b
+  ret i64 %c
+}
+"""
+
+# Multiplies and adds 16 numbers, with vectors of the given width.
+FMA = """
+define void @f(ptr %x) {{
+  %v = load <{lanes} x float>, ptr %x, align 4
+  %w = call <{lanes} x float> @llvm.fma(<{lanes} x float> %v, <{lanes} x float> %v, <{lanes} x float> %v)
+  store <{lanes} x float> %w, ptr %x, align 4
+  ret void
+}}
+declare <{lanes} x float> @llvm.fma(<{lanes} x float>, <{lanes} x float>, <{lanes} x float>)
+"""
+
+ZEN5 = Target("znver5", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512vl,+avx512bf16,+avx10.1,+sse2", 64, "x86_64-linux-gnu")
+APPLE = Target("apple-m1", "+neon", 16, "arm64-apple-darwin23.0.0")
+
+
+def function(address: int, result, *arguments):
+    return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+
+def mappings() -> int:
+    """How many pieces of memory the process has, where the system says so."""
+    maps = Path("/proc/self/maps")
+    return len(maps.read_text().splitlines()) if maps.exists() else 0
+
+
+def test_code_runs():
+    loaded = load(object_code(SUM, host_target()), ["sum"])
+    assert function(loaded.addresses["sum"], ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(2, 40) == 42
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+def test_levels(level):
+    loaded = load(object_code(SUM, host_target(), level), ["sum"])
+    assert function(loaded.addresses["sum"], ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(2, 40) == 42
+
+
+def test_names_repeat():
+    codes = [object_code(f"define i32 @f() {{ ret i32 {number} }}", host_target(), 0) for number in range(5)]
+    loaded = [load(code, ["f"]) for code in codes]
+    assert [function(each.addresses["f"], ctypes.c_int32)() for each in loaded] == [0, 1, 2, 3, 4]
+
+
+def test_functions_of_the_process_are_found():
+    code = object_code(
+        """
+        declare float @expf(float)
+        declare ptr @memset(ptr, i32, i64)
+        define float @f(float %x, ptr %p) {
+          %q = call ptr @memset(ptr %p, i32 7, i64 100)
+          %y = call float @expf(float %x)
+          ret float %y
+        }
+        """,
+        host_target(),
+    )
+    loaded = load(code, ["f"])
+    buffer = numpy.zeros(100, numpy.uint8)
+    f = function(loaded.addresses["f"], ctypes.c_float, ctypes.c_float, ctypes.c_void_p)
+    assert f(1.0, buffer.ctypes.data) == pytest.approx(numpy.exp(1.0))
+    assert (buffer == 7).all()
+
+
+def test_constants_and_variables_have_their_place():
+    code = object_code(
+        """
+        @counter = internal global i64 5
+        @table = private constant [4 x i64] [i64 10, i64 20, i64 30, i64 40]
+        define i64 @f(i64 %i) {
+          %old = load i64, ptr @counter
+          %new = add i64 %old, 1
+          store i64 %new, ptr @counter
+          %p = getelementptr i64, ptr @table, i64 %i
+          %v = load i64, ptr %p
+          %r = add i64 %v, %new
+          ret i64 %r
+        }
+        """,
+        host_target(),
+    )
+    first, second = load(code, ["f"]), load(code, ["f"])
+    f, g = (function(each.addresses["f"], ctypes.c_int64, ctypes.c_int64) for each in (first, second))
+    assert [f(0), f(1), g(3)] == [16, 27, 46]
+
+
+def test_code_goes_with_the_object():
+    code = object_code(SUM, host_target())
+    for _ in range(300):  # more than one loader loads
+        loaded = load(code, ["sum"])
+    before = mappings()
+    kept = [load(code, ["sum"]) for _ in range(150)]
+    assert len({each.addresses["sum"] for each in kept}) == 150
+    f = function(kept[0].addresses["sum"], ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+    del kept[1:]
+    gc.collect()
+    assert f(1, 2) == 3
+    del kept, loaded
+    gc.collect()
+    assert mappings() <= before + 10
+
+
+def test_wrong_code_is_refused():
+    with pytest.raises(RuntimeError, match="expected"):
+        object_code("define nonsense", host_target())
+    with pytest.raises(RuntimeError, match="does not dominate"):
+        object_code("define i32 @f() {\n  %a = add i32 %b, 1\n  %b = add i32 1, 1\n  ret i32 %a\n}", host_target())
+    with pytest.raises(RuntimeError):
+        load(b"no object code", ["f"])
+    with pytest.raises(RuntimeError):
+        load(object_code(SUM, host_target()), ["product"])
+    # Nothing of it hurts what comes later.
+    test_code_runs()
+
+
+def test_threads_compile_at_once():
+    results = {}
+
+    def work(number: int):
+        loaded = load(object_code(f"define i32 @f() {{ ret i32 {number} }}", host_target()), ["f"])
+        results[number] = function(loaded.addresses["f"], ctypes.c_int32)()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {number: number for number in range(8)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_amid_compilation_can_compile():
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            object_code(SUM, host_target())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    loaded = load(object_code(SUM, host_target()), ["sum"])
+                    sum_ = function(loaded.addresses["sum"], ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+                    status = 0 if sum_(1, 2) == 3 else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_lanes():
+    assert [ZEN5.lanes(dtype) for dtype in ("float32", "float64", "int8", "complex64")] == [16, 8, 64, 8]
+    assert ZEN5.without_vectors_above(0).lanes("float32") == 1
+    assert APPLE.lanes(numpy.float32) == 4
+
+
+def test_caps_of_x86():
+    assert ZEN5.without_vectors_above(512) == ZEN5
+    avx2 = ZEN5.without_vectors_above(256)
+    assert avx2.features == "+avx,+avx2,+fma,+f16c,-avx512f,-avx512vl,-avx512bf16,-avx10.1,+sse2"
+    assert avx2.vector_bytes == 32 and avx2.has_fma and avx2.has_float16
+    assert ZEN5.has_bfloat16_dot and not avx2.has_bfloat16_dot
+    assert (ZEN5.vector_registers, avx2.vector_registers) == (32, 16)
+    sse = ZEN5.without_vectors_above(128)
+    assert sse.features == "-avx,-avx2,-fma,-f16c,-avx512f,-avx512vl,-avx512bf16,-avx10.1,+sse2"
+    assert sse.vector_bytes == 16 and not sse.has_fma and not sse.has_float16
+    scalars = ZEN5.without_vectors_above(0)
+    assert scalars == replace(ZEN5, vector_bytes=0) and scalars.has_fma
+
+
+def test_caps_of_others():
+    assert APPLE.without_vectors_above(256) == APPLE.without_vectors_above(128) == APPLE
+    assert APPLE.without_vectors_above(0).vector_bytes == 0
+    assert APPLE.architecture == "aarch64" and APPLE.has_fma and APPLE.vector_registers == 32
+
+
+def test_the_setting_counts():
+    host = host_target().vector_bytes
+    for bits in (0, 128, 256, 512):
+        with config.override(vector_bits=bits):
+            assert host_target().vector_bytes == min(host, bits // 8)
+            assert host_target() is host_target()
+    assert host_target().vector_bytes == host
+
+
+@pytest.mark.parametrize("bits", [128, 256, 512])
+def test_code_keeps_to_the_cap(bits):
+    host = host_target()
+    if host.architecture != "x86_64" or 8 * host.vector_bytes < bits:
+        pytest.skip("this CPU has no such vectors")
+    target = host.without_vectors_above(bits)
+    # Vectors that are wider than the registers are taken apart.
+    text = assembly(FMA.format(lanes=16), target)
+    widest = {name for name in ("xmm", "ymm", "zmm") if re.search(rf"%{name}\d", text)}
+    assert {128: "xmm", 256: "ymm", 512: "zmm"}[bits] in widest
+    assert not widest & {128: {"ymm", "zmm"}, 256: {"zmm"}, 512: set()}[bits]
+    assert ("vfm" in text) == target.has_fma
+
+
+@pytest.mark.parametrize("bits", [0, 128, 256, 512])
+def test_every_cap_computes_the_same(bits):
+    target = host_target().without_vectors_above(bits)
+    x = numpy.random.default_rng(0).standard_normal(16).astype(numpy.float32)
+    expected = (x.astype(numpy.float64) * x + x).astype(numpy.float32)
+    loaded = load(object_code(FMA.format(lanes=16), target), ["f"])
+    function(loaded.addresses["f"], None, ctypes.c_void_p)(x.ctypes.data)
+    numpy.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize(
+    "triple, cpu, pattern",
+    [
+        ("aarch64-unknown-linux-gnu", "generic", r"fmla\s+v"),
+        ("arm64-apple-darwin23.0.0", "apple-m1", r"fmla\.4s"),
+        ("x86_64-pc-windows-msvc", "haswell", "vfm"),
+    ],
+)
+def test_code_for_other_platforms(triple, cpu, pattern):
+    assert re.search(pattern, assembly(FMA.format(lanes=8), Target(cpu, "", 16, triple)))
