@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from funcgrad.compiler.execute import PROGRAM_OF_CALL, Executable, executor
-from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.simplify import simplified, simplify
+from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
 from funcgrad.program import Program
-
-
-def simplified(program: Program) -> Program:
-    """The Program in fewer equations; made once and kept with the Program."""
-    return program.derived("simplified", lambda: simplify(program))
 
 
 COMPILERS: dict[str, Callable[[Program], Executable]] = {

@@ -114,11 +114,17 @@ class Index:
         return low, high
 
     def replaced(self, values: dict[Axis, Index]) -> Index:
-        """With other indices in place of axes. Atoms that are expressions must not depend on those axes."""
+        """With other indices in place of axes, also inside of what was divided."""
         total = constant_index(self.constant)
         for atom, factor in self.terms:
-            value = values.get(atom) if type(atom) is Axis else None
-            total = total + (value if value is not None else _index(((atom, 1),), 0)) * factor
+            if type(atom) is Axis:
+                new = values.get(atom) or _index(((atom, 1),), 0)
+            elif atom.operation in ("quotient", "remainder"):
+                divide = quotient if atom.operation == "quotient" else remainder
+                new = divide(atom.operands[0].payload.replaced(values), atom.payload)
+            else:
+                new = _index(((atom, 1),), 0)
+            total = total + new * factor
         return total
 
     def __str__(self) -> str:
@@ -190,8 +196,8 @@ def _divide(index: Index, divisor: int) -> tuple[Index, Index]:
 
 
 def quotient(index: Index, divisor: int) -> Index:
-    """`index // divisor`, for an index that is not negative."""
-    if divisor == 1:
+    """`index // divisor`, for an index that is not negative; the index itself where there is nothing to divide."""
+    if divisor <= 1:
         return index
     exact, rest = _divide(index, divisor)
     limits = rest.bounds()
@@ -202,8 +208,8 @@ def quotient(index: Index, divisor: int) -> Index:
 
 
 def remainder(index: Index, divisor: int) -> Index:
-    """`index % divisor`, for an index that is not negative."""
-    if divisor == 1:
+    """`index % divisor`, for an index that is not negative; zero where there is nothing to divide."""
+    if divisor <= 1:
         return constant_index(0)
     _, rest = _divide(index, divisor)
     limits = rest.bounds()
@@ -543,6 +549,39 @@ def statements(body: Sequence[Statement]) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def finished(body: list[Statement], name: str = "kernel") -> Kernel:
+    """A kernel with the arguments that its statements name."""
+    arguments: dict[Buffer, None] = {}
+    written: dict[Buffer, None] = {}
+    seen: set[Expression] = set()
+
+    def visit(x: Expression) -> None:
+        if x in seen:
+            return
+        seen.add(x)
+        for y in x.operands:
+            visit(y)
+        if x.operation == "load":
+            arguments.setdefault(x.payload[0])
+            visit_index(x.payload[1])
+        elif x.operation == "index":
+            visit_index(x.payload)
+
+    def visit_index(index: Index) -> None:
+        for atom, _ in index.terms:
+            if type(atom) is not Axis:
+                visit(atom)
+
+    for statement in statements(body):
+        if not isinstance(statement, Loop):
+            visit(statement.value)
+        if isinstance(statement, Store):
+            visit_index(statement.index)
+            written.setdefault(statement.buffer)
+            arguments.setdefault(statement.buffer)
+    return Kernel([x for x in arguments if not x.local], [x for x in written if not x.local], body, name)
+
+
 # Printing
 
 _SYMBOLS = COMPARISONS | {"add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^"}
@@ -626,8 +665,11 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                 f"{indent}{statement.buffer.name}[{statement.index}] = {expression_text(statement.value, names)}"
             )
         else:
-            how = _SYMBOLS.get(statement.accumulator.operation, f" {statement.accumulator.operation}")
-            lines.append(f"{indent}{statement.accumulator.name} {how}= {expression_text(statement.value, names)}")
+            name, operation = statement.accumulator.name, statement.accumulator.operation
+            value, symbol = expression_text(statement.value, names), _SYMBOLS.get(operation)
+            lines.append(
+                f"{indent}{name} {symbol}= {value}" if symbol else f"{indent}{name} = {operation}({name}, {value})"
+            )
     return lines
 
 

@@ -46,6 +46,11 @@ Rule = Callable[[Equation, "Simplifier"], Any]
 """Takes an equation; gives the value that it equals, or a simpler equation for it (without results), or None."""
 
 
+def simplified(program: Program) -> Program:
+    """The Program in fewer equations; made once and kept with the Program."""
+    return program.derived("simplified", lambda: simplify(program))
+
+
 def simplify(program: Program) -> Program:
     """The same Program in fewer equations: see the head of this file.
 

@@ -17,7 +17,7 @@ import numpy
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, as_array, constant
-from funcgrad.compiler import compile_program
+from funcgrad.compiler import STRUCTURES, Choice, compile_program
 from funcgrad.control_flow.bodies import (
     batched,
     constant_zeros,
@@ -151,6 +151,8 @@ cond_primitive = Primitive(
     multiple_results=True,
     carries_functions=True,
 )
+
+STRUCTURES[cond_primitive] = lambda equation: Choice(equation.params["branches"])
 
 
 def _known(x: Array) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, as_array, constant
-from funcgrad.compiler import compile_program
+from funcgrad.compiler import STRUCTURES, Condition, compile_program
 from funcgrad.control_flow.bodies import (
     batched,
     derivative_of_step,
@@ -169,6 +169,13 @@ while_primitive = Primitive(
     batch=_batch,
     multiple_results=True,
     carries_functions=True,
+)
+
+STRUCTURES[while_primitive] = lambda equation: Condition(
+    equation.params["condition"],
+    equation.params["body"],
+    equation.params["condition_count"],
+    equation.params["body_count"],
 )
 
 

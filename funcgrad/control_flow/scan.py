@@ -17,7 +17,7 @@ import numpy
 
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array
-from funcgrad.compiler import compile_program
+from funcgrad.compiler import STRUCTURES, Repetition, compile_program
 from funcgrad.control_flow.bodies import (
     batched,
     constant_zeros,
@@ -341,6 +341,14 @@ scan_primitive = Primitive(
     batch=_batch,
     multiple_results=True,
     carries_functions=True,
+)
+
+STRUCTURES[scan_primitive] = lambda equation: Repetition(
+    equation.params["program"],
+    equation.params["length"],
+    equation.params["reverse"],
+    equation.params["const_count"],
+    equation.params["carry_count"],
 )
 
 

@@ -1,0 +1,186 @@
+"""What one element of a result is, in terms of elements of the operands.
+
+This is all that the compiler has to know about a primitive which computes its elements one by one: elementwise functions,
+and movements of data such as transposes, slices and gathers. A movement turns into another index and costs nothing of
+its own, wherever it stands between two computations.
+
+A rule gets the index of the element, a reader for each operand, which gives the element of that operand at any index, and
+the equation; it gives an Expression (a tuple of them, for several results), or None for what only the host can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.compiler.loops import (
+    INT64,
+    Expression,
+    Index,
+    constant,
+    constant_index,
+    convert,
+    flatten,
+    index_of,
+    index_value,
+    binary,
+    select,
+    unflatten,
+)
+from funcgrad.compiler.lower_elementwise import lower, supports
+from funcgrad.compiler.reductions import REDUCTIONS, is_reduction
+from funcgrad.core import Primitive
+from funcgrad.primitives import movement, shapes
+from funcgrad.primitives.counting import iota
+from funcgrad.primitives.elementwise import stop_gradient
+from funcgrad.primitives.gathering import fill_value, gather, left_axes
+from funcgrad.program import Equation
+
+Indices = tuple[Index, ...]
+Reader = Callable[[Indices], Expression]
+Rule = Callable[[Indices, Sequence[Reader], Equation], Any]
+
+
+def broadcast_index(index: Indices, shape: Sequence[int], result_shape: Sequence[int]) -> Indices:
+    """The index of the element that NumPy's broadcasting puts at `index` of the result."""
+    aligned = index[len(index) - len(shape) :]
+    lengths = result_shape[len(index) - len(shape) :]
+    return tuple(constant_index(0) if n == 1 and m != 1 else i for i, n, m in zip(aligned, shape, lengths, strict=True))
+
+
+def _elementwise(index: Indices, readers: Sequence[Reader], equation: Equation) -> Any:
+    shape = equation.results[0].shape
+    operands = [
+        read(broadcast_index(index, x.shape, shape)) for read, x in zip(readers, equation.operands, strict=True)
+    ]
+    return lower(equation.primitive, operands, equation.params)
+
+
+# Movements
+
+
+def _reshape(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    (x,), (result,) = equation.operands, equation.results
+    return readers[0](unflatten(flatten(index, result.shape), x.shape))
+
+
+def _transpose(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    before: list[Any] = [None] * len(index)
+    for i, axis in zip(index, equation.params["permutation"], strict=True):
+        before[axis] = i
+    return readers[0](tuple(before))
+
+
+def _broadcast_in_dim(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    (x,), (result,) = equation.operands, equation.results
+    taken = [(index[axis], n, result.shape[axis]) for n, axis in zip(x.shape, equation.params["axes"], strict=True)]
+    return readers[0](tuple(constant_index(0) if n == 1 and m != 1 else i for i, n, m in taken))
+
+
+def _slice(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    starts, strides = equation.params["starts"], equation.params["strides"]
+    return readers[0](tuple(i * step + start for i, start, step in zip(index, starts, strides, strict=True)))
+
+
+def _rev(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    (x,), axes = equation.operands, equation.params["axes"]
+    turned = [i * -1 + (x.shape[axis] - 1) if axis in axes else i for axis, i in enumerate(index)]
+    return readers[0](tuple(turned))
+
+
+def _iota(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    number, dtype = index_value(index[equation.params["axis"]]), equation.params["dtype"]
+    return convert(number, dtype)
+
+
+def _stop_gradient(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    return readers[0](index)
+
+
+def as_position(number: Expression) -> Expression:
+    """A number that somebody computed as an index, as int64; what int64 cannot hold becomes its largest."""
+    if number.dtype.kind == "u" and number.dtype.itemsize == 8:
+        number = binary("min", number, constant(2**63 - 1, number.dtype))
+    return convert(number, INT64)
+
+
+def clamped(position: Expression, low: int, high: int) -> Index:
+    """The nearest place between low and high."""
+    inside = binary("min", binary("max", position, constant(low, INT64)), constant(high, INT64))
+    return index_of(inside, (low, high))
+
+
+def _dynamic_slice(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    x, *starts = equation.operands
+    places = []
+    for i, read, length, size, _ in zip(index, readers[1:], x.shape, equation.params["sizes"], starts, strict=True):
+        places.append(i if length == size else i + clamped(as_position(read(())), 0, length - size))
+    return readers[0](tuple(places))
+
+
+def _gather(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    x, *numbers = equation.operands
+    axes, mode = equation.params["axes"], equation.params["mode"]
+    count = len(numbers[0].shape) if numbers else 0
+    places: list[Any] = [None] * len(x.shape)
+    for axis, i in zip(left_axes(len(x.shape), axes), index[count:], strict=True):
+        places[axis] = i
+    inside = None
+    for axis, read in zip(axes, readers[1:], strict=True):
+        position = as_position(read(index[:count]))
+        if mode in ("fill", "zero"):
+            within = position.greater_equal(0) & position.less(x.shape[axis])
+            inside = within if inside is None else inside & within
+        places[axis] = clamped(position, 0, x.shape[axis] - 1)
+    value = readers[0](tuple(places))
+    if inside is None:
+        return value
+    return select(inside, value, constant(fill_value(x.dtype) if mode == "fill" else 0, x.dtype))
+
+
+MOVEMENTS: dict[Primitive, Rule] = {
+    shapes.reshape: _reshape,
+    shapes.transpose: _transpose,
+    shapes.broadcast_in_dim: _broadcast_in_dim,
+    movement.slice_: _slice,
+    movement.rev: _rev,
+    iota: _iota,
+    stop_gradient: _stop_gradient,
+}
+"""These have no computation of their own and are never kept in memory for the sake of it."""
+
+
+def _single(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    """A reduction of single elements, which are what they are."""
+    axes, rest = equation.params["axes"], iter(index)
+    ndim = len(equation.operands[0].shape)
+    return readers[0](tuple(constant_index(0) if axis in axes else next(rest) for axis in range(ndim)))
+
+
+def movement_rule(equation: Equation) -> Rule | None:
+    """The rule of an equation that only moves elements; None for others."""
+    found = MOVEMENTS.get(equation.primitive)
+    if found is None and equation.primitive in REDUCTIONS and not is_reduction(equation):
+        return _single
+    return found
+
+
+LOOKUPS: dict[Primitive, Rule] = {gather: _gather, movement.dynamic_slice: _dynamic_slice}
+"""These read at places that are only known when the program runs."""
+
+
+def is_supported_dtype(dtype: Any) -> bool:
+    return dtype.kind != "c"
+
+
+def element_rule(equation: Equation) -> Rule | None:
+    """The rule for an equation, or None if its elements are not computed one by one, or not natively."""
+    atoms = [*equation.operands, *equation.results]
+    if not all(is_supported_dtype(x.dtype) for x in atoms):
+        return None
+    primitive, moved = equation.primitive, movement_rule(equation)
+    if moved is not None:
+        return moved
+    if primitive in LOOKUPS:
+        return None if 0 in equation.operands[0].shape else LOOKUPS[primitive]
+    return _elementwise if supports(primitive, [x.dtype for x in equation.operands], equation.params) else None

@@ -1,0 +1,183 @@
+"""The function that runs a schedule: calls of kernels, in loops and branches, as LLVM code.
+
+`void entry(ptr table)` gets the addresses of all arguments, results and constants, then that of the arena and that of the
+function which divides parallel loops among threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcgrad.compiler.llvm import Writer
+from funcgrad.compiler.loops import Buffer
+from funcgrad.compiler.schedule import Branch, Carry, Copy, Repeat, Run, Schedule, Step, While
+
+Places = dict[Buffer, str]  # the LLVM name of the address of each buffer
+
+
+class EntryWriter:
+    """Writes the entry function of one schedule."""
+
+    def __init__(self, writer: Writer, schedule: Schedule, table: Sequence[Buffer]):
+        self.writer, self.schedule, self.table = writer, schedule, table
+        self.lines: list[str] = []
+        self.count = 0
+        self.block = "entry"
+
+    def text(self) -> str:
+        widest = max([len(run.buffers) for run in self.schedule.runs()], default=1)
+        self.do(f"%context = alloca [{max(widest, 1)} x ptr], align 64")
+        places: Places = {}
+        used = set(self.schedule.outside)
+        for number, buffer in enumerate(self.table):
+            if buffer in used:
+                places[buffer] = self.from_table(number)
+        arena = self.from_table(len(self.table))
+        self.parallel = self.from_table(len(self.table) + 1)
+        self.write(self.schedule, places, arena)
+        return "\n".join(["define void @entry(ptr %table) #0 {", "entry:", *self.lines, "  ret void", "}"])
+
+    def from_table(self, number: int) -> str:
+        slot = self.line(f"getelementptr ptr, ptr %table, i64 {number}")
+        return self.line(f"load ptr, ptr {slot}, align 8")
+
+    def name(self) -> str:
+        self.count += 1
+        return f"%e{self.count}"
+
+    def line(self, text: str) -> str:
+        name = self.name()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def start_block(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def label(self) -> str:
+        self.count += 1
+        return f"B{self.count}"
+
+    def write(self, schedule: Schedule, places: Places, arena: str) -> None:
+        """The steps of a schedule whose own buffers begin at `arena`."""
+        places = dict(places)
+        for buffer, offset in schedule.offsets.items():
+            places[buffer] = self.line(f"getelementptr i8, ptr {arena}, i64 {offset}") if offset else arena
+        for step in schedule.steps:
+            self.write_step(step, places)
+
+    def write_step(self, step: Step, places: Places) -> None:
+        if isinstance(step, Run):
+            self.write_run(step, places)
+        elif isinstance(step, Copy):
+            self.copy(step.target, places[step.target], places[step.source])
+        elif isinstance(step, Repeat):
+            self.write_repeat(step, places)
+        elif isinstance(step, While):
+            self.write_while(step, places)
+        else:
+            self.write_branch(step, places)
+
+    def write_run(self, run: Run, places: Places) -> None:
+        for number, buffer in enumerate(run.buffers):
+            slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
+            self.do(f"store ptr {places[buffer]}, ptr {slot}, align 8")
+        if run.count > run.grain:
+            self.do(f"call void {self.parallel}(ptr @{run.symbol}, ptr %context, i64 {run.count}, i64 {run.grain})")
+        else:
+            self.do(f"call void @{run.symbol}(ptr %context, i64 0, i64 {run.count})")
+
+    def copy(self, buffer: Buffer, target: str, source: str) -> None:
+        size = buffer.size * buffer.dtype.itemsize
+        if size:
+            memcpy = self.writer.intrinsic("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+            self.do(f"call void @{memcpy}(ptr {target}, ptr {source}, i64 {size}, i1 false)")
+
+    # Loops. What is handed on stands in two places in turn, so that a step reads one and writes the other.
+
+    def carry_names(self, carries: Sequence[Carry]) -> list[tuple[str, str, str]]:
+        return [(self.name(), self.name(), self.name()) for _ in carries]
+
+    def carry_heads(
+        self, carries: Sequence[Carry], names: Sequence[tuple[str, str, str]], places: Places, before: str, latch: str
+    ) -> list[str]:
+        heads = []
+        for carry, (current, following, other) in zip(carries, names, strict=True):
+            one, two = (places[x] for x in carry.places)
+            heads += [
+                f"  {current} = phi ptr [ {places[carry.initial]}, %{before} ], [ {following}, %{latch} ]",
+                f"  {following} = phi ptr [ {one}, %{before} ], [ {other}, %{latch} ]",
+                f"  {other} = phi ptr [ {two}, %{before} ], [ {following}, %{latch} ]",
+            ]
+        return heads
+
+    def write_repeat(self, step: Repeat, places: Places) -> None:
+        if not step.length:
+            for carry in step.carries:
+                self.copy(carry.result, places[carry.result], places[carry.initial])
+            return
+        before, head, after = self.block, self.label(), self.label()
+        outer, self.lines = self.lines, []
+        number, following = self.name(), self.name()
+        names = self.carry_names(step.carries)
+        inner = dict(places)
+        for carry, (current, target, _) in zip(step.carries, names, strict=True):
+            inner[carry.current], inner[carry.following] = current, target
+        self.block = head
+        turn = self.line(f"sub i64 {step.length - 1}, {number}") if step.reverse else number
+        for whole, part in step.slices:
+            size = part.size * part.dtype.itemsize
+            offset = self.line(f"mul i64 {turn}, {size}")
+            inner[part] = self.line(f"getelementptr i8, ptr {places[whole]}, i64 {offset}")
+        self.write(step.body, inner, places[step.room])
+        self.do(f"{following} = add i64 {number}, 1")
+        again = self.line(f"icmp slt i64 {following}, {step.length}")
+        self.do(f"br i1 {again}, label %{head}, label %{after}")
+        latch = self.block
+        body, self.lines = self.lines, outer
+        self.do(f"br label %{head}")
+        self.lines.append(f"{head}:")
+        self.do(f"{number} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]")
+        self.lines += [*self.carry_heads(step.carries, names, places, before, latch), *body]
+        self.start_block(after)
+        for carry, (_, last, _) in zip(step.carries, names, strict=True):
+            self.copy(carry.result, places[carry.result], last)
+
+    def write_while(self, step: While, places: Places) -> None:
+        before, head, inside, after = self.block, self.label(), self.label(), self.label()
+        outer, self.lines = self.lines, []
+        names = self.carry_names(step.carries)
+        inner = dict(places)
+        for carry, (current, target, _) in zip(step.carries, names, strict=True):
+            inner[carry.current], inner[carry.following] = current, target
+        self.block = head
+        self.write(step.condition, inner, places[step.room])
+        flag = self.line(f"load i8, ptr {places[step.flag]}, align 1")
+        goes_on = self.line(f"icmp ne i8 {flag}, 0")
+        self.do(f"br i1 {goes_on}, label %{inside}, label %{after}")
+        self.start_block(inside)
+        self.write(step.body, inner, places[step.room])
+        self.do(f"br label %{head}")
+        latch = self.block
+        body, self.lines = self.lines, outer
+        self.do(f"br label %{head}")
+        self.lines.append(f"{head}:")
+        self.lines += [*self.carry_heads(step.carries, names, places, before, latch), *body]
+        self.start_block(after)
+        for carry, (current, _, _) in zip(step.carries, names, strict=True):
+            self.copy(carry.result, places[carry.result], current)
+
+    def write_branch(self, step: Branch, places: Places) -> None:
+        bits = 8 * step.index.dtype.itemsize
+        index = self.line(f"load i{bits}, ptr {places[step.index]}, align {step.index.dtype.itemsize}")
+        labels, after = [self.label() for _ in step.branches], self.label()
+        cases = " ".join(f"i{bits} {number}, label %{label}" for number, label in enumerate(labels[:-1]))
+        self.do(f"switch i{bits} {index}, label %{labels[-1]} [ {cases} ]")
+        for label, branch in zip(labels, step.branches, strict=True):
+            self.start_block(label)
+            self.write(branch, places, places[step.room])
+            self.do(f"br label %{after}")
+        self.start_block(after)

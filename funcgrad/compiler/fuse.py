@@ -1,0 +1,376 @@
+"""Group the equations of a Program into clusters that are computed together, each in one pass over memory.
+
+A cluster has a *domain*: axes that it loops over. The outer ones are what is left when its reductions are done, the inner
+ones are reduced; a softmax over rows has the rows outside and the elements of a row inside. Every member computes one
+element for each index of the whole domain (it is *full*), or one for each outer index: a reduction, and what is computed
+from its result.
+
+The Program is read from its end. When an equation comes up, everybody who reads its result has a cluster already, and
+with it an index at which the result is read. The equation joins the cluster of a reader that reads the very element which
+that cluster is about to compute; then the result need not go through memory. Else it begins a cluster of its own.
+
+Movements of data, such as transposes, join nobody. They are followed from each reader to what they move, and leave
+nothing behind but another index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, movement_rule
+from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
+from funcgrad.compiler.reductions import is_reduction, reduced_axes
+from funcgrad.compiler.special import SPECIAL
+from funcgrad.compiler.structures import STRUCTURES
+from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives.counting import iota
+from funcgrad.program import Equation, Program, Variable
+
+FULL, OUTER = "full", "outer"
+
+
+class Read:
+    """That a cluster reads a variable, at an index over its domain; None if it wants all of it, in memory."""
+
+    __slots__ = ("cluster", "index", "variable")
+
+    def __init__(self, variable: Variable, cluster: Cluster, index: Indices | None):
+        self.variable, self.cluster, self.index = variable, cluster, index
+
+
+class Cluster:
+    """Equations that are computed together.
+
+    Attributes:
+        axes: the axes of the domain, in the order in which its elements lie in memory; none of length one.
+        inner: those that are reduced.
+        level: for each member whether there is a result for each index of the domain (FULL), or for each of the outer
+            axes (OUTER).
+        reads: what it reads, of others and of its own.
+        counted: axes whose own value is used.
+        alone: whether it is an equation that is not computed element by element and takes in no others.
+    """
+
+    def __init__(self, number: int, shape: Sequence[int], alone: bool = False):
+        self.number = number
+        self.axes = [Axis(length, f"i{place}") for place, length in enumerate(shape) if length != 1]
+        self.inner: frozenset[Axis] = frozenset()
+        self.level: dict[Equation, str] = {}
+        self.reads: list[Read] = []
+        self.counted: frozenset[Axis] = frozenset()
+        self.alone = alone
+        self.needs = 0  # the numbers of the clusters that have to run before, as bits
+
+    @property
+    def outer(self) -> list[Axis]:
+        return [axis for axis in self.axes if axis not in self.inner]
+
+    @property
+    def is_empty(self) -> bool:
+        return any(axis.extent == 0 for axis in self.axes)
+
+    def index(self, shape: Sequence[int], level: str) -> Indices | None:
+        """The index of the element of a result with this shape that belongs to one point of the domain."""
+        return element_index(self.axes if level == FULL else self.outer, shape)
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.number}: {[x.primitive.name for x in reversed(self.level)]})"
+
+
+def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
+    """The index into `shape` that runs over its elements in order as the axes do; None if it would not be simple."""
+    if math.prod(shape) != math.prod(axis.extent for axis in axes):
+        return None
+    if [axis.extent for axis in axes] == [length for length in shape if length != 1]:
+        rest = iter(axes)
+        return tuple(axis_index(next(rest)) if length != 1 else constant_index(0) for length in shape)
+    index = unflatten(flatten([axis_index(axis) for axis in axes], [axis.extent for axis in axes]), shape)
+    # Divisions are fine in outer loops. In the innermost one they would cost more than the memory they save.
+    if axes and any(i.factor(axes[-1]) is None for i in index):
+        return None
+    return index
+
+
+class Fuser:
+    """Groups the equations of one Program."""
+
+    def __init__(self, program: Program, in_memory: Sequence[Any]):
+        self.program, self.in_memory = program, set(in_memory)
+        self.inlined: dict[Variable, Equation] = {}  # what is computed wherever it is read
+        self.reads: dict[Variable, list[Read]] = {}
+        self.clusters: list[Cluster] = []
+        self.home: dict[Variable, Cluster] = {}
+        self.reduced_size: dict[Variable, int] = {}
+
+    def run(self) -> list[Cluster]:
+        for equation in self.program.equations:
+            if movement_rule(equation) is not None:
+                self.inlined[equation.results[0]] = equation
+            self.note_reductions(equation)
+        for equation in reversed(self.program.equations):
+            self.visit(equation)
+        return self.in_order()
+
+    def note_reductions(self, equation: Equation) -> None:
+        """Remember of how many elements a result is the reduction, also after further steps on each of its elements."""
+        (result, *_) = equation.results
+        if is_reduction(equation):
+            self.reduced_size[result] = math.prod(equation.operands[0].shape)
+        else:
+            sizes = [self.reduced_size.get(x, 0) for x in equation.operands if type(x) is Variable]
+            same = [x for x in equation.operands if math.prod(x.shape) == math.prod(result.shape)]
+            if sizes and max(sizes) and same:
+                self.reduced_size[result] = max(sizes)
+
+    # Who reads what
+
+    def follow(self, x: Any, index: Indices) -> tuple[Any, Indices]:
+        """What stands behind the element of `x` at an index, when movements are followed to their operand.
+
+        Behind an iota there is nothing but the index along its axis.
+        """
+        while type(x) is Variable and x in self.inlined and x not in self.in_memory:
+            equation = self.inlined[x]
+            rule = movement_rule(equation)
+            if rule is None:
+                break
+            if equation.primitive is iota:
+                return None, (index[equation.params["axis"]],)
+            found: list[Indices] = []
+            rule(index, [found.append], equation)  # type: ignore[arg-type]
+            x, index = equation.operands[0], found[0]
+        return x, index
+
+    def note_read(self, cluster: Cluster, x: Any, index: Indices | None) -> None:
+        if index is not None:
+            x, index = self.follow(x, index)
+            if x is None:  # a count, which is the value of an axis
+                cluster.counted |= index[0].axes
+                return
+            if type(x) is Variable and x in self.inlined and x not in self.in_memory:
+                self.note_reads(cluster, self.inlined[x], index)
+                return
+        if type(x) is Variable:
+            read = Read(x, cluster, index)
+            cluster.reads.append(read)
+            self.reads.setdefault(x, []).append(read)
+
+    def note_reads(self, cluster: Cluster, equation: Equation, index: Indices | None) -> None:
+        """Write down what an equation reads for its element at `index`; None for all of its operands in memory."""
+        if index is None:
+            for x in equation.operands:
+                self.note_read(cluster, x, None)
+        elif equation.primitive in LOOKUPS:
+            x, *places = equation.operands
+            self.note_read(cluster, x, None)
+            for place in places:
+                self.note_read(cluster, place, index[: len(place.shape)])
+        elif movement_rule(equation) is not None:
+            self.note_read(cluster, equation.results[0], index)
+        else:
+            shape = equation.results[0].shape
+            for x in equation.operands:
+                self.note_read(cluster, x, broadcast_index(index, x.shape, shape))
+
+    # Finding a cluster
+
+    def visit(self, equation: Equation) -> None:
+        moved = movement_rule(equation) is not None
+        if moved and equation.results[0] not in self.in_memory and not self.wanted_in_memory(equation.results[0]):
+            return
+        alone = not moved and not is_elementwise(equation) and not is_reduction(equation)
+        if not alone and not moved:
+            if self.is_cheaper_to_repeat(equation):
+                return self.repeat(equation)
+            for cluster in self.readers(equation):
+                if self.join(cluster, equation):
+                    return
+        self.begin(equation, alone)
+
+    def is_cheaper_to_repeat(self, equation: Equation) -> bool:
+        """Whether several clusters read a result that is computed from hardly more than what storing it would cost."""
+        if equation.primitive not in QUICK:
+            return False
+        (result,) = equation.results
+        readers = {read.cluster for read in self.reads.get(result, ())}
+        if result in self.in_memory or any(read.index is None for read in self.reads.get(result, ())):
+            return False
+        size = math.prod(result.shape)
+        if size == 1 and all(math.prod(x.shape) == 1 for x in equation.operands):
+            return all(cluster.axes for cluster in readers)  # once before a loop is nothing
+        if len(readers) < 2:
+            return False
+        large = [x for x in equation.operands if type(x) is Variable and math.prod(x.shape) == size]
+        return len(large) <= 1 and all(x.dtype.itemsize <= result.dtype.itemsize for x in large)
+
+    def repeat(self, equation: Equation) -> None:
+        """Let every reader compute a result for itself."""
+        (result,) = equation.results
+        self.inlined[result] = equation
+        for read in self.reads.pop(result):
+            read.cluster.reads.remove(read)
+            self.note_reads(read.cluster, equation, read.index)
+
+    def wanted_in_memory(self, variable: Variable) -> bool:
+        wanted = any(read.index is None for read in self.reads.get(variable, ()))
+        if wanted:
+            self.in_memory.add(variable)
+        return wanted
+
+    def readers(self, equation: Equation) -> list[Cluster]:
+        """The clusters that may take in an equation: one that needs no other of them."""
+        found = dict.fromkeys(read.cluster for x in equation.results for read in self.reads.get(x, ()))
+        return [
+            cluster
+            for cluster in found
+            if not cluster.alone
+            and not any(cluster.needs >> other.number & 1 for other in found if other is not cluster)
+        ]
+
+    def join(self, cluster: Cluster, equation: Equation) -> bool:
+        """Let an equation join a cluster, if it computes just what the cluster reads of it."""
+        own = [read for x in equation.results for read in self.reads.get(x, ()) if read.cluster is cluster]
+        index, shape = own[0].index, equation.results[0].shape
+        if index is None or any(read.index != index for read in own):
+            return False
+        level = None
+        if is_reduction(equation):
+            level = self.reduction_level(cluster, equation, index)
+        else:
+            if cluster.index(shape, FULL) == index:
+                level = FULL
+            elif cluster.inner and cluster.index(shape, OUTER) == index:
+                level = OUTER
+            elif not cluster.inner and self.reduced_size.get(equation.results[0]) == math.prod(
+                axis.extent for axis in cluster.axes
+            ):
+                level = self.split(cluster, shape, index)
+        if level is None:
+            return False
+        self.add(cluster, equation, level)
+        return True
+
+    def split(self, cluster: Cluster, shape: Sequence[int], index: Indices) -> str | None:
+        """Make the last axes of a cluster inner ones, so that `index` runs over the outer ones."""
+        for count in range(len(cluster.axes)):
+            if element_index(cluster.axes[:count], shape) == index:
+                cluster.inner = frozenset(cluster.axes[count:])
+                return OUTER
+        return None
+
+    def reduction_level(self, cluster: Cluster, equation: Equation, index: Indices) -> str | None:
+        (x,), (result, *_) = equation.operands, equation.results
+        reduced = set(reduced_axes(equation))
+        lengths = [(axis in reduced, length) for axis, length in enumerate(x.shape) if length != 1]
+        kept = [length for is_reduced, length in lengths if not is_reduced]
+        trailing = all(is_reduced for is_reduced, _ in lengths[len(kept) :])
+        same_size = math.prod(x.shape) == math.prod(axis.extent for axis in cluster.axes)
+        if not cluster.inner and cluster.index(result.shape, FULL) == index:
+            # The readers are what is done to the results of the reduction: the domain gets new axes for what it reduces.
+            if len(kept) == len(lengths) or kept != [axis.extent for axis in cluster.axes]:
+                return None
+            rest = iter(cluster.axes)
+            cluster.axes = [
+                Axis(length, f"r{place}") if is_reduced else next(rest)
+                for place, (is_reduced, length) in enumerate(lengths)
+            ]
+            cluster.inner = frozenset(
+                axis for axis, (is_reduced, _) in zip(cluster.axes, lengths, strict=True) if is_reduced
+            )
+            for member in cluster.level:
+                cluster.level[member] = OUTER
+            return OUTER
+        if not same_size or not lengths:
+            return None
+        if cluster.inner:
+            if cluster.index(result.shape, OUTER) != index:
+                return None
+            inner_last = all(axis in cluster.inner for axis in cluster.axes[len(cluster.outer) :])
+            if trailing and inner_last:
+                return OUTER if cluster.index(x.shape, FULL) is not None else None
+            same = [(axis in cluster.inner, axis.extent) for axis in cluster.axes] == lengths
+            return OUTER if same else None
+        return self.split(cluster, result.shape, index) if trailing and cluster.index(x.shape, FULL) else None
+
+    def begin(self, equation: Equation, alone: bool) -> None:
+        if is_reduction(equation):
+            (x,), reduced = equation.operands, set(reduced_axes(equation))
+            cluster = self.new_cluster(x.shape)
+            lengths = [(place, length) for place, length in enumerate(x.shape) if length != 1]
+            cluster.inner = frozenset(
+                axis for axis, (place, _) in zip(cluster.axes, lengths, strict=True) if place in reduced
+            )
+            self.add(cluster, equation, OUTER)
+        else:
+            self.add(self.new_cluster(() if alone else equation.results[0].shape, alone), equation, FULL)
+
+    def new_cluster(self, shape: Sequence[int], alone: bool = False) -> Cluster:
+        cluster = Cluster(len(self.clusters), shape, alone)
+        self.clusters.append(cluster)
+        return cluster
+
+    def add(self, cluster: Cluster, equation: Equation, level: str) -> None:
+        cluster.level[equation] = level
+        for x in equation.results:
+            self.home[x] = cluster
+            for read in self.reads.get(x, ()):
+                if read.cluster is not cluster:
+                    self.require(read.cluster, cluster)
+        if cluster.alone:
+            self.note_reads(cluster, equation, None)
+        elif is_reduction(equation):
+            self.note_read(cluster, equation.operands[0], cluster.index(equation.operands[0].shape, FULL))
+        elif movement_rule(equation) is not None:
+            # It is stored, so that whoever reads it reads memory; here it is followed like any other.
+            x, index = equation.results[0], cluster.index(equation.results[0].shape, FULL)
+            self.in_memory.discard(x)
+            self.note_read(cluster, x, index)
+            self.in_memory.add(x)
+        else:
+            self.note_reads(cluster, equation, cluster.index(equation.results[0].shape, level))
+
+    def require(self, later: Cluster, earlier: Cluster) -> None:
+        """Note that one cluster has to run before another one, and so before all that need the latter."""
+        more = earlier.needs | 1 << earlier.number
+        if later.needs | more == later.needs:
+            return
+        for cluster in self.clusters:
+            if cluster is later or cluster.needs >> later.number & 1:
+                cluster.needs |= more
+
+    def in_order(self) -> list[Cluster]:
+        """The clusters so that each comes after those it needs; as far as that leaves a choice, as the Program has them."""
+        left, done, ordered = list(reversed(self.clusters)), 0, []
+        while left:
+            waiting = []
+            for cluster in left:
+                if cluster.needs & ~done:
+                    waiting.append(cluster)
+                else:
+                    ordered.append(cluster)
+                    done |= 1 << cluster.number
+            assert len(waiting) < len(left), "clusters need each other"
+            left = waiting
+        return ordered
+
+
+QUICK = frozenset(
+    [ew.add, ew.sub, ew.mul, ew.neg, ew.abs_, ew.max_, ew.min_, ew.select, ew.convert, ew.convert_weak, ew.and_, ew.or_]
+    + [ew.eq, ew.ne, ew.lt, ew.le, ew.gt, ew.ge, ew.not_, ew.xor]
+)
+"""Primitives that cost next to nothing beside reading their operands."""
+
+
+def is_elementwise(equation: Equation) -> bool:
+    """Whether each element of the results is computed by itself."""
+    primitive = equation.primitive
+    return not is_reduction(equation) and primitive not in SPECIAL and primitive not in STRUCTURES
+
+
+def fuse(program: Program, in_memory: Sequence[Any]) -> Fuser:
+    """Group the equations of a Program whose results `in_memory` have to end up in memory."""
+    fuser = Fuser(program, in_memory)
+    fuser.clusters = fuser.run()
+    return fuser

@@ -1,0 +1,341 @@
+"""From a cluster of equations to a kernel: the loops are written down.
+
+A cluster with inner axes is computed one outer index after the other. For each, the inner axes are gone through as
+often as its reductions ask for: a softmax finds the greatest element of a row first, then the sum of the exponentials,
+then divides. A value of one pass that a later one needs again is computed again if that is cheap, else it is kept in a
+buffer of the size of a row, which stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from funcgrad.array import Array
+from funcgrad.compiler.elements import Indices, element_rule, movement_rule
+from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
+from funcgrad.compiler.loops import (
+    Accumulate,
+    Accumulator,
+    Axis,
+    Buffer,
+    Expression,
+    Index,
+    Kernel,
+    Loop,
+    Statement,
+    Store,
+    accumulated,
+    axis_index,
+    constant,
+    convert,
+    finished,
+    flatten,
+    load,
+    unflatten,
+)
+from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, neutral
+from funcgrad.compiler.simplify import uniform_number
+from funcgrad.program import Equation, Variable
+
+KEEP_FROM = 6  # operations (quick ones count 1, others 8) from which on a value is kept rather than computed again
+LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
+ALL_ROWS = 1 << 18  # and all of a kernel's together
+
+
+class Buffers:
+    """Which buffer holds a variable or a constant; made when asked for.
+
+    Attributes:
+        constants: the arrays that are part of the Program, and of the Programs inside of it.
+    """
+
+    def __init__(self, around: Buffers | None = None):
+        self.of: dict[Variable, Buffer] = {}
+        self.constants: dict[Buffer, Array] = {} if around is None else around.constants
+        self._of_constant: dict[int, Buffer] = {} if around is None else around._of_constant
+
+    def inside(self) -> Buffers:
+        """Buffers for the variables of a Program inside of this one."""
+        return Buffers(self)
+
+    def __getitem__(self, x: Any) -> Buffer:
+        table, key = (self.of, x) if type(x) is Variable else (self._of_constant, id(x))
+        found = table.get(key)
+        if found is None:
+            prefix = "b" if type(x) is Variable else "c"
+            found = table[key] = Buffer(math.prod(x.shape), x.dtype, f"{prefix}{len(table)}")
+            if type(x) is not Variable:
+                self.constants[found] = x
+        return found
+
+
+class KernelWriter:
+    """Writes the kernel of one cluster."""
+
+    def __init__(self, cluster: Cluster, fuser: Fuser, buffers: Buffers, stored: set[Variable]):
+        self.cluster, self.fuser, self.buffers = cluster, fuser, buffers
+        self.members = list(reversed(cluster.level))
+        self.definition = {x: equation for equation in self.members for x in equation.results}
+        self.stored = [x for x in self.definition if x in stored]
+        self.inner = [axis for axis in cluster.axes if axis in cluster.inner]
+        self.in_rows = not cluster.axes or cluster.axes[-1] in cluster.inner or not cluster.inner
+        self.memo: dict[Any, Any] = {}
+        self.accumulators: dict[Variable, Accumulator] = {}
+        self.chains: dict[Accumulator, list[Accumulator]] = {}
+        self.cost: dict[Variable, int] = {}
+        self.time: dict[Variable, int] = {}
+        self.kept: dict[Variable, Buffer] = {}
+        self.room = ALL_ROWS
+
+    def write(self) -> list[Kernel]:
+        if any(axis.extent == 0 for axis in self.cluster.outer) or not self.stored:
+            return []
+        self.set_times()
+        groups = self.merged_groups()
+        outer = [group for group in groups if group[0] not in self.cluster.inner]
+        self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
+        self.values: dict[Axis, Index] = {}
+        # The innermost outer group is the one of vectors, unless vectors run along a row.
+        vector = None
+        if outer and not (self.inner and self.in_rows):
+            vector = self.new_axis(outer.pop(), "j")
+        rows = self.collapsed(outer)
+        self.outer_axes = frozenset(axis for axis in (rows, vector) if axis is not None)
+        body = self.passes()
+        if vector is not None:
+            body = [Loop(vector, body, "parallel vector" if rows is None else "vector")]
+        if rows is not None:
+            body = [Loop(rows, body, "parallel")]
+        return [finished(body)]
+
+    # Axes
+
+    def merged_groups(self) -> list[list[Axis]]:
+        """The axes, neighbours together where all that is read lies in memory as if they were one."""
+        groups: list[list[Axis]] = []
+        for axis in self.cluster.axes:
+            if groups and self.may_merge(groups[-1][-1], axis):
+                groups[-1].append(axis)
+            else:
+                groups.append([axis])
+        return groups
+
+    def may_merge(self, first: Axis, second: Axis) -> bool:
+        cluster = self.cluster
+        if (first in cluster.inner) is not (second in cluster.inner) or {first, second} & cluster.counted:
+            return False
+        for read in cluster.reads:
+            if read.index is not None:
+                place = flatten(read.index, read.variable.shape)
+                factors = place.factor(first), place.factor(second)
+                if None in factors or factors[0] != factors[1] * second.extent:  # type: ignore[operator]
+                    return False
+        if not cluster.inner or not self.stored:
+            return True
+        # Of a result with fewer axes, or other ones between these, the elements are not neighbours.
+        return all(self.contiguous(x, first, second) for x in self.stored)
+
+    def contiguous(self, x: Variable, first: Axis, second: Axis) -> bool:
+        index = self.cluster.index(x.shape, self.cluster.level[self.definition[x]])
+        assert index is not None
+        place = flatten(index, x.shape)
+        return place.factor(first) == (place.factor(second) or 0) * second.extent
+
+    def new_axis(self, group: Sequence[Axis], name: str) -> Axis:
+        """One axis in place of a group."""
+        extents = [axis.extent for axis in group]
+        merged = Axis(math.prod(extents), name)
+        self.values |= zip(group, unflatten(axis_index(merged), extents), strict=True)
+        return merged
+
+    def collapsed(self, groups: Sequence[Sequence[Axis]]) -> Axis | None:
+        """One axis for all outer loops, so that there is enough to be divided among threads."""
+        axes = [axis for group in groups for axis in group]
+        return self.new_axis(axes, "i") if axes else None
+
+    def index(self, shape: Sequence[int], level: str) -> Indices:
+        index = self.cluster.index(shape, level)
+        assert index is not None
+        return tuple(i.replaced(self.values) for i in index)
+
+    # Passes
+
+    def set_times(self) -> None:
+        """In which pass through the inner axes each full member is computed, and after how many passes each other one is
+        known."""
+        for equation in self.members:
+            before = [self.time[x] for x in self.member_operands(equation)]
+            time = max(before, default=0)
+            if is_reduction(equation):
+                time += 1
+            for x in equation.results:
+                self.time[x] = time
+
+    def member_operands(self, equation: Equation) -> list[Variable]:
+        """The members that an equation reads, seen through what is computed where it is read."""
+        found, todo = [], list(equation.operands)
+        while todo:
+            x = todo.pop()
+            if type(x) is Variable and x in self.definition:
+                found.append(x)
+            elif type(x) is Variable and x in self.fuser.inlined and x not in self.fuser.in_memory:
+                todo += self.fuser.inlined[x].operands
+        return found
+
+    def level(self, x: Variable) -> str:
+        return self.cluster.level[self.definition[x]]
+
+    def passes(self) -> list[Statement]:
+        """The statements for one outer index."""
+        cluster = self.cluster
+        if not cluster.inner:
+            return [self.store(x, 0) for x in self.stored]
+        full = [x for x in self.stored if self.level(x) == FULL]
+        reductions = [x for x in self.definition if is_reduction(self.definition[x])]
+        count = max([self.time[x] for x in reductions] + [self.time[x] + 1 for x in full])
+        bodies: list[list[Statement]] = []
+        loops: list[list[Axis]] = []
+        saved: list[dict[Axis, Index]] = []
+        outer = dict(self.values)
+        for number in range(count):
+            self.values = dict(outer)
+            loops.append(
+                [
+                    self.new_axis(group, f"k{number}" if n == 0 else f"k{number}_{n}")
+                    for n, group in enumerate(self.inner_groups)
+                ]
+            )
+            saved.append(self.values)
+            body: list[Statement] = [self.store(x, number) for x in full if self.time[x] == number]
+            body += [self.collect(x, number, loops[-1]) for x in reductions if self.time[x] == number + 1]
+            bodies.append(body)
+        for x in self.kept_in_turn():
+            number = self.time[x]
+            self.values = saved[number]
+            place = self.place_in_row(loops[number])
+            bodies[number].append(Store(self.kept[x], place, self.member(x, number)))
+        written: list[Statement] = []
+        for axes, body in zip(loops, bodies, strict=True):
+            if body:
+                written += self.nested(axes, body)
+        self.values = outer
+        return [*written, *(self.store(x, count) for x in self.stored if self.level(x) == OUTER)]
+
+    def kept_in_turn(self) -> Iterator[Variable]:
+        """The values to keep; to compute one, others may have to be kept."""
+        done = 0
+        while done < len(self.kept):
+            yield list(self.kept)[done]
+            done += 1
+
+    def place_in_row(self, axes: Sequence[Axis]) -> Index:
+        return flatten([axis_index(axis) for axis in axes], [axis.extent for axis in axes])
+
+    def store(self, x: Variable, number: int) -> Store:
+        level = self.level(x)
+        value = self.member(x, number) if level == FULL or not self.cluster.inner else self.outer_value(x)
+        return Store(self.buffers[x], flatten(self.index(x.shape, level), x.shape), value)
+
+    def collect(self, x: Variable, number: int, axes: Sequence[Axis]) -> Accumulate:
+        equation = self.definition[x]
+        dtype, operation = collecting_dtype(equation), REDUCTIONS[equation.primitive]
+        first, name = neutral(operation, dtype), f"s{len(self.accumulators)}"
+        # One accumulator a loop: each is handed to the one of the loop around it.
+        chain = [
+            Accumulator(operation, dtype, first, self.outer_axes | frozenset(axes[:depth]), name + "'" * depth)
+            for depth in range(len(axes))
+        ]
+        self.accumulators[x], self.chains[chain[-1]] = chain[0], chain
+        operand = equation.operands[0]
+        value = self.element(operand, self.index(operand.shape, FULL), number)
+        return Accumulate(chain[-1], convert(value, dtype))
+
+    def nested(self, axes: Sequence[Axis], body: list[Statement]) -> list[Statement]:
+        """Loops around a body, and what it collects handed from each to the one around it."""
+        chains = [self.chains[x.accumulator] for x in body if isinstance(x, Accumulate)]
+        for depth in range(len(axes) - 1, -1, -1):
+            innermost = depth == len(axes) - 1
+            body = [Loop(axes[depth], body, "vector" if innermost and self.in_rows else "serial")]
+            if depth:
+                body += [Accumulate(chain[depth - 1], accumulated(chain[depth])) for chain in chains]
+        return body
+
+    # Values
+
+    def member(self, x: Variable, number: int) -> Expression:
+        """A full member, computed from what it reads, in a pass."""
+        equation = self.definition[x]
+        return self.computed(
+            equation, x, self.index(x.shape, FULL if not self.cluster.inner else self.level(x)), number
+        )
+
+    def computed(self, equation: Equation, x: Variable, index: Indices, number: int) -> Expression:
+        key = equation, index, number
+        found = self.memo.get(key)
+        if found is None:
+            rule = element_rule(equation)
+            assert rule is not None, equation.primitive
+            readers = [partial(self.element, operand, number=number) for operand in equation.operands]
+            found = self.memo[key] = rule(index, readers, equation)
+        return found[equation.results.index(x)] if isinstance(found, tuple) else found
+
+    def outer_value(self, x: Variable) -> Expression:
+        """A member that has one value for each outer index."""
+        equation = self.definition[x]
+        if is_reduction(equation):
+            return convert(accumulated(self.accumulators[x]), x.dtype)
+        return self.computed(equation, x, self.index(x.shape, OUTER), -1)
+
+    def element(self, x: Any, index: Indices, number: int) -> Expression:
+        """The element of any operand at an index, in a pass through the inner axes."""
+        if type(x) is not Variable:
+            number_everywhere = uniform_number(x)
+            if number_everywhere is not None:
+                return constant(number_everywhere, x.dtype)
+            return load(self.buffers[x], flatten(index, x.shape))
+        equation = self.definition.get(x)
+        if equation is not None:
+            if self.cluster.inner and self.level(x) == OUTER:
+                return self.outer_value(x)
+            if self.time[x] < number and self.in_rows and self.keeps(x):
+                return self.kept_value(x, index)
+            return self.computed(equation, x, index, number)
+        equation = self.fuser.inlined.get(x)
+        if equation is not None and x not in self.fuser.in_memory:
+            return self.computed(equation, x, index, number)
+        return load(self.buffers[x], flatten(index, x.shape))
+
+    def kept_value(self, x: Variable, index: Indices) -> Expression:
+        if x in self.stored:
+            return load(self.buffers[x], flatten(index, x.shape))
+        buffer = self.kept.get(x)
+        if buffer is None:
+            buffer = self.kept[x] = Buffer(
+                math.prod(axis.extent for axis in self.inner), x.dtype, f"row{len(self.kept)}", True
+            )
+        inner = [self.values[axis] for axis in self.inner]
+        return load(buffer, flatten(inner, [axis.extent for axis in self.inner]))
+
+    def keeps(self, x: Variable) -> bool:
+        """Whether a value of an earlier pass is kept, rather than computed once more."""
+        if x in self.stored or x in self.kept:
+            return True
+        size = math.prod(axis.extent for axis in self.inner) * x.dtype.itemsize
+        if self.cost_of(x) < KEEP_FROM or size > LARGEST_ROW or size > self.room:
+            return False
+        self.room -= size
+        return True
+
+    def cost_of(self, x: Variable) -> int:
+        found = self.cost.get(x)
+        if found is None:
+            equation = self.definition[x]
+            found = 0 if movement_rule(equation) else 1 if equation.primitive in QUICK else 8
+            for y in self.member_operands(equation):
+                if self.level(y) == FULL and not (y in self.stored and self.time[y] < self.time[x]):
+                    found += self.cost_of(y)
+            self.cost[x] = found
+        return found

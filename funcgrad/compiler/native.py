@@ -1,0 +1,182 @@
+"""Run as much of a Program as possible as native code.
+
+The equations of a Program are divided into *segments*: runs of equations that all have a native form. A segment is fused
+into kernels and becomes one native function; what stands between segments runs on the host, by the `evaluate` rules of
+its primitives. What comes out is again a Program, in which one equation, `native`, stands for each segment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import struct
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy
+
+from funcgrad.compiler.cache import cached
+from funcgrad.compiler.elements import element_rule, is_supported_dtype, movement_rule
+from funcgrad.compiler.entry import EntryWriter
+from funcgrad.compiler.execute import executor
+from funcgrad.compiler.kernels import Buffers
+from funcgrad.compiler.llvm import Writer
+from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
+from funcgrad.compiler.machine import assembly, host_target, load, object_code
+from funcgrad.compiler.memory import ALIGNMENT
+from funcgrad.compiler.pool import parallel_address
+from funcgrad.compiler.reductions import is_reduction
+from funcgrad.compiler.schedule import Schedule
+from funcgrad.compiler.simplify import simplified
+from funcgrad.compiler.special import SPECIAL
+from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.core import Primitive
+from funcgrad.primitives.shapes import reshape
+from funcgrad.program import Equation, Program, Variable
+
+_compiling = threading.RLock()  # expressions are interned in tables that all threads share
+
+
+def is_native(equation: Equation) -> bool:
+    """Whether there is a native form of an equation."""
+    primitive = equation.primitive
+    if primitive in SPECIAL:
+        return SPECIAL[primitive].supports(equation)
+    if is_reduction(equation):
+        return is_supported_dtype(equation.operands[0].dtype)
+    if primitive in STRUCTURES:
+        form = STRUCTURES[primitive](equation)
+        programs = programs_of(form)
+        dtypes = [x.dtype for x in (*equation.operands, *equation.results)]
+        return all(map(is_supported_dtype, dtypes)) and all(map(is_all_native, programs))
+    return element_rule(equation) is not None
+
+
+def programs_of(form: Repetition | Condition | Choice) -> Sequence[Program]:
+    """The Programs that a form of control flow runs."""
+    if isinstance(form, Choice):
+        return form.branches
+    return (form.condition, form.body) if isinstance(form, Condition) else (form.program,)
+
+
+def is_all_native(program: Program) -> bool:
+    return all(map(is_native, simplified(program).equations))
+
+
+class Segment:
+    """A part of a Program as one native function.
+
+    Attributes:
+        program: the part, as a Program.
+        schedule: what it does, step by step.
+        llvm_ir: its code.
+    """
+
+    def __init__(self, program: Program):
+        self.program, self.target = program, host_target()
+        with _compiling:
+            buffers = Buffers()
+            inputs = [Buffer(math.prod(x.shape), x.dtype, f"in{n}") for n, x in enumerate(program.inputs)]
+            outputs = [Buffer(math.prod(x.shape), x.dtype, f"out{n}") for n, x in enumerate(program.outputs)]
+            self.schedule = Schedule(program, inputs, outputs, buffers)
+            self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
+            self.llvm_ir = self._code([*inputs, *buffers.constants, *outputs])
+            forget_expressions()
+
+    def _code(self, table: Sequence[Buffer]) -> str:
+        """The kernels, equal ones once, and the function that calls them."""
+        writer = Writer(self.target)
+        symbols: dict[str, str] = {}
+        for run in self.schedule.runs():
+            writer.kernel(run.kernel, "SYMBOL")
+            text = writer.functions.pop()
+            if text not in symbols:
+                symbols[text] = f"kernel{len(symbols)}"
+                writer.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
+            run.symbol = symbols[text]
+        writer.functions.append(EntryWriter(writer, self.schedule, table).text())
+        return writer.module()
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """Its kernels, in the order in which they run."""
+        return [run.kernel for run in self.schedule.runs()]
+
+    @property
+    def assembly(self) -> str:
+        """The machine code, as text."""
+        return assembly(self.llvm_ir, self.target, LEVEL)
+
+    @cached_property
+    def _entry_address(self) -> int:
+        key = f"level {LEVEL}\n{self.llvm_ir}".encode()
+        self._loaded = load(cached(key, lambda: object_code(self.llvm_ir, self.target, LEVEL)), ["entry"])
+        return self._loaded.addresses["entry"]
+
+    @cached_property
+    def _on_host(self) -> Any:
+        return executor(self.program)
+
+    def __call__(self, *buffers: Any) -> list[Any]:
+        if any(type(x) is not numpy.ndarray for x in buffers):
+            return self._on_host(*buffers)
+        held = [numpy.ascontiguousarray(x) for x in buffers]
+        outputs = [numpy.empty(x.shape, x.dtype) for x in self.program.outputs]
+        arena = numpy.empty(self.schedule.memory_plan.size + ALIGNMENT, numpy.uint8)
+        start = -(-arena.ctypes.data // ALIGNMENT) * ALIGNMENT
+        addresses = [x.ctypes.data for x in (*held, *self.constants, *outputs)]
+        table = struct.pack(f"{len(addresses) + 2}Q", *addresses, start, parallel_address())
+        ctypes.CFUNCTYPE(None, ctypes.c_char_p)(self._entry_address)(table)
+        return outputs
+
+
+LEVEL = 1  # how hard LLVM tries
+
+native = Primitive("native", evaluate=lambda *buffers, segment: segment(*buffers), multiple_results=True)
+"""A segment of a Program, as one equation."""
+
+
+def with_native_segments(program: Program) -> Program:
+    """The same Program, in which native segments stand for the equations that have a native form."""
+    runs: list[tuple[bool, list[Equation]]] = []
+    for equation in program.equations:
+        is_one = is_native(equation)
+        if not runs or runs[-1][0] is not is_one:
+            runs.append((is_one, []))
+        runs[-1][1].append(equation)
+    if not any(is_one for is_one, _ in runs):
+        return program
+    needed = {x for x in program.outputs if type(x) is Variable}
+    equations: list[Equation] = []
+    for is_one, run in reversed(runs):
+        if is_one and any(movement_rule(equation) is None for equation in run):
+            run = segmented(run, needed)
+        needed.update(x for equation in run for x in equation.operands if type(x) is Variable)
+        equations[:0] = run
+    return Program(program.inputs, equations, program.outputs, program.name)
+
+
+def segmented(run: Sequence[Equation], needed: set[Variable]) -> list[Equation]:
+    """One native equation for these, and after it what the host does without touching an element."""
+    own = {x for equation in run for x in equation.results}
+    after: list[Equation] = []
+    kept: list[Equation] = []
+    needed = set(needed)
+    for equation in reversed(run):
+        (result, *_) = equation.results
+        if equation.primitive is reshape and result in needed and type(equation.operands[0]) is Variable:
+            after.insert(0, equation)
+            needed.add(equation.operands[0])
+            readers = [x for other in kept for x in other.operands]
+            if result not in readers:
+                continue
+        kept.insert(0, equation)
+    reshaped = {x.results[0] for x in after}
+    outputs = [x for equation in kept for x in equation.results if x in needed and x not in reshaped]
+    inputs = list(dict.fromkeys(x for e in kept for x in e.operands if type(x) is Variable and x not in own))
+    if not outputs:
+        return list(run)
+    segment = Segment(Program(inputs, kept, outputs, "segment"))
+    return [Equation(native, inputs, {"segment": segment}, outputs), *after]

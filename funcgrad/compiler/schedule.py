@@ -1,0 +1,265 @@
+"""What a compiled Program does, step by step: which kernels run on which buffers, in which loops and branches.
+
+A schedule is data, like the kernels. It says where every buffer is: handed in from outside, or at a place of its own part
+of the arena. Loops and branches have schedules of their own inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from funcgrad.compiler.fuse import fuse
+from funcgrad.compiler.kernels import Buffers, KernelWriter
+from funcgrad.compiler.loops import Buffer, Kernel, Loop
+from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
+from funcgrad.compiler.simplify import simplified
+from funcgrad.compiler.special import SPECIAL
+from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.dtypes import bool_
+from funcgrad.program import Equation, Program, Variable
+
+ELEMENTS_A_CHUNK = 1 << 15  # from so much work on another thread may take a part of it
+
+
+class Run:
+    """Run a kernel; `count` is the length of its parallel loop, of which `grain` steps or more go to one thread."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel, self.symbol = kernel, ""
+        loop = kernel.parallel
+        self.count, self.grain = (1, 1) if loop is None else (loop.axis.extent, grain_of(loop))
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        return self.kernel.arguments
+
+    def lines(self, indent: str) -> list[str]:
+        return [indent + line for line in str(self.kernel).splitlines()]
+
+
+class Copy:
+    """Copy one buffer to another one."""
+
+    def __init__(self, source: Buffer, target: Buffer):
+        self.source, self.target = source, target
+        self.buffers = (source, target)
+
+    def lines(self, indent: str) -> list[str]:
+        return [f"{indent}copy {self.source.name} to {self.target.name}"]
+
+
+class Carry:
+    """A value that a loop hands on from step to step.
+
+    A step reads `current` and writes `following`, which are two places in turn; the first step reads `initial`, and after
+    the last one the value is copied to `result`.
+    """
+
+    def __init__(self, initial: Buffer, result: Buffer):
+        self.initial, self.result = initial, result
+        self.current, self.following = like(result, "current"), like(result, "next")
+        self.places = like(result, "one"), like(result, "other")
+
+
+class Repeat:
+    """Run a schedule `length` times; `slices` are pairs of a buffer and the part of it that belongs to one step."""
+
+    def __init__(
+        self,
+        length: int,
+        reverse: bool,
+        body: Schedule,
+        carries: Sequence[Carry],
+        slices: Sequence[tuple[Buffer, Buffer]],
+    ):
+        self.length, self.reverse, self.body = length, reverse, body
+        self.carries, self.slices = carries, slices
+        self.room = Buffer(body.memory_plan.size, bool_, "room")
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        own = {x for carry in self.carries for x in (carry.current, carry.following)} | {
+            part for _, part in self.slices
+        }
+        outside = [x for x in self.body.outside if x not in own]
+        return [*outside, *carried(self.carries), *(whole for whole, _ in self.slices), self.room]
+
+    def lines(self, indent: str) -> list[str]:
+        backward = " backward" if self.reverse else ""
+        return [f"{indent}repeat {self.length} times{backward}", *self.body.lines(indent + "  ")]
+
+
+class While:
+    """Run a schedule as long as another one puts True into `flag`."""
+
+    def __init__(self, condition: Schedule, flag: Buffer, body: Schedule, carries: Sequence[Carry]):
+        self.condition, self.flag, self.body, self.carries = condition, flag, body, carries
+        self.room = Buffer(max(condition.memory_plan.size, body.memory_plan.size), bool_, "room")
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        own = {x for carry in self.carries for x in (carry.current, carry.following)}
+        outside = [x for x in (*self.condition.outside, *self.body.outside) if x not in own]
+        return [*outside, *carried(self.carries), self.flag, self.room]
+
+    def lines(self, indent: str) -> list[str]:
+        inner = indent + "  "
+        return [f"{indent}while", *self.condition.lines(inner), f"{indent}do", *self.body.lines(inner)]
+
+
+class Branch:
+    """Run the schedule that `index` names."""
+
+    def __init__(self, index: Buffer, branches: Sequence[Schedule]):
+        self.index, self.branches = index, branches
+        self.room = Buffer(max(x.memory_plan.size for x in branches), bool_, "room")
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        return [self.index, *(x for branch in self.branches for x in branch.outside), self.room]
+
+    def lines(self, indent: str) -> list[str]:
+        found = []
+        for number, branch in enumerate(self.branches):
+            found += [f"{indent}if {self.index.name} is {number}", *branch.lines(indent + "  ")]
+        return found
+
+
+Step = Run | Copy | Repeat | While | Branch
+
+
+def like(buffer: Any, name: str) -> Buffer:
+    return Buffer(buffer.size, buffer.dtype, f"{name}_{buffer.name}")
+
+
+def carried(carries: Sequence[Carry]) -> list[Buffer]:
+    return [x for carry in carries for x in (carry.initial, carry.result, *carry.places)]
+
+
+class Schedule:
+    """The steps of a Program.
+
+    Attributes:
+        steps: what is done, in order.
+        outside: the buffers that it uses and that somebody else provides.
+        memory_plan, offsets: the places of all others, in bytes from the beginning of its part of the arena.
+    """
+
+    def __init__(self, program: Program, inputs: Sequence[Buffer], outputs: Sequence[Buffer], buffers: Buffers):
+        self.steps: list[Step] = []
+        self.outside: dict[Buffer, None] = {}
+        given = {*inputs, *outputs}
+        buffers.of |= zip(program.inputs, inputs, strict=True)
+        copies = []
+        for x, target in zip(program.outputs, outputs, strict=True):
+            if type(x) is Variable and x not in buffers.of:
+                buffers.of[x] = target
+            else:
+                copies.append((x, target))
+        for equations in in_clusters(program, buffers):
+            self.steps += equations
+        self.steps += [Copy(buffers[x], target) for x, target in copies]
+        self.place(given, buffers)
+
+    def place(self, given: set[Buffer], buffers: Buffers) -> None:
+        constants = buffers.constants
+        first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
+        for number, step in enumerate(self.steps):
+            for buffer in step.buffers:
+                if buffer in given or buffer in constants:
+                    self.outside.setdefault(buffer)
+                else:
+                    first.setdefault(buffer, number)
+                    last[buffer] = number
+        lifetimes = [Lifetime(x.size * x.dtype.itemsize, first[x], last[x]) for x in first]
+        self.memory_plan: MemoryPlan = plan(lifetimes)
+        self.offsets = dict(zip(first, self.memory_plan.offsets, strict=True))
+
+    def runs(self) -> Iterator[Run]:
+        """All runs of kernels, those in loops and branches too."""
+        for step in self.steps:
+            if isinstance(step, Run):
+                yield step
+            elif isinstance(step, Repeat):
+                yield from step.body.runs()
+            elif isinstance(step, While):
+                yield from step.condition.runs()
+                yield from step.body.runs()
+            elif isinstance(step, Branch):
+                for branch in step.branches:
+                    yield from branch.runs()
+
+    def lines(self, indent: str = "") -> list[str]:
+        return [line for step in self.steps for line in step.lines(indent)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
+    """The steps of each cluster of a Program, in order."""
+    fuser = fuse(program, [x for x in program.outputs if type(x) is Variable])
+    stored = {x for x in program.outputs if type(x) is Variable}
+    for cluster in fuser.clusters:
+        for read in cluster.reads:
+            home = fuser.home.get(read.variable)
+            if home is not None and (home is not cluster or read.index is None):
+                stored.add(read.variable)
+    for cluster in fuser.clusters:
+        if not cluster.alone:
+            yield [Run(x) for x in KernelWriter(cluster, fuser, buffers, stored).write()]
+            continue
+        (equation,) = cluster.level
+        if equation.primitive in STRUCTURES:
+            yield structured(equation, buffers)
+        else:
+            yield [Run(x) for x in SPECIAL[equation.primitive].kernels(equation, buffers)]
+
+
+def structured(equation: Equation, buffers: Buffers) -> list[Step]:
+    """The step of a loop or a branch."""
+    form = STRUCTURES[equation.primitive](equation)
+    operands = [buffers[x] for x in equation.operands]
+    results = [buffers[x] for x in equation.results]
+    if isinstance(form, Choice):
+        index, *rest = operands
+        return [Branch(index, [Schedule(simplified(x), rest, results, buffers.inside()) for x in form.branches])]
+    if isinstance(form, Condition):
+        for_condition = operands[: form.condition_count]
+        for_body = operands[form.condition_count : form.condition_count + form.body_count]
+        initial = operands[form.condition_count + form.body_count :]
+        carries = [Carry(*pair) for pair in zip(initial, results, strict=True)]
+        current, following = [x.current for x in carries], [x.following for x in carries]
+        flag = Buffer(1, bool_, "flag")
+        given = [*for_condition, *current]
+        condition = Schedule(simplified(form.condition), given, [flag], buffers.inside())
+        given = [*for_body, *current]
+        body = Schedule(simplified(form.body), given, following, buffers.inside())
+        return [While(condition, flag, body, carries)]
+    constants = operands[: form.constant_count]
+    initial = operands[form.constant_count : form.constant_count + form.carry_count]
+    carries = [Carry(*pair) for pair in zip(initial, results[: form.carry_count], strict=True)]
+    wholes = [*operands[form.constant_count + form.carry_count :], *results[form.carry_count :]]
+    program = simplified(form.program)
+    atoms = [*program.inputs[form.constant_count + form.carry_count :], *program.outputs[form.carry_count :]]
+    parts = [Buffer(math.prod(x.shape), x.dtype, f"part_{whole.name}") for x, whole in zip(atoms, wholes, strict=True)]
+    count = len(program.inputs) - form.constant_count - form.carry_count
+    inputs = [*constants, *(x.current for x in carries), *parts[:count]]
+    outputs = [*(x.following for x in carries), *parts[count:]]
+    body = Schedule(program, inputs, outputs, buffers.inside())
+    return [Repeat(form.length, form.reverse, body, carries, list(zip(wholes, parts, strict=True)))]
+
+
+def grain_of(loop: Loop) -> int:
+    """How many steps of a parallel loop make a chunk of work that is worth giving to another thread."""
+    inside = max([work_of(x) for x in loop.body if isinstance(x, Loop)], default=1)
+    grain = max(1, ELEMENTS_A_CHUNK // max(inside, 1))
+    return -(-grain // 128) * 128 if loop.kind.endswith("vector") else grain
+
+
+def work_of(loop: Loop) -> int:
+    """How many elements a loop goes through."""
+    return loop.axis.extent * max(1, sum(work_of(x) for x in loop.body if isinstance(x, Loop)))

@@ -1,0 +1,50 @@
+"""The forms of control flow that the compiler knows, as data.
+
+Primitives that loop or branch are defined above the compiler, with their transforms. Each enters a function here that says
+which form an equation has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from funcgrad.core import Primitive
+from funcgrad.program import Equation, Program
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """`program` is run `length` times.
+
+    Its inputs are `constant_count` constants, `carry_count` values that each step hands on to the next, and slices of the
+    remaining operands; its outputs are the values to hand on, and slices of the remaining results. In reverse, the first
+    step takes the last slices.
+    """
+
+    program: Program
+    length: int
+    reverse: bool
+    constant_count: int
+    carry_count: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`body` is run as long as `condition` gives True. The operands are constants of the condition, constants of the body,
+    and the values that are handed on."""
+
+    condition: Program
+    body: Program
+    condition_count: int
+    body_count: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The first operand says which of the `branches` is run on the others."""
+
+    branches: tuple[Program, ...]
+
+
+STRUCTURES: dict[Primitive, Callable[[Equation], Repetition | Condition | Choice]] = {}
