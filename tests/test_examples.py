@@ -17,7 +17,14 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 def test_an_example_runs(example: Path, tmp_path: Path) -> None:
     # In a folder of its own, because an example may write results; the package is found also where it is not installed.
     search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "FUNCGRAD_EXAMPLES_QUICK": "1", "MPLBACKEND": "Agg", "PYTHONPATH": search_path}
+    environment = {
+        **os.environ,
+        "FUNCGRAD_EXAMPLES_QUICK": "1",
+        "MPLBACKEND": "Agg",
+        # Where several tests run at a time, threads of matrix products would wait for each other.
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": search_path,
+    }
 
     process = subprocess.run(
         [sys.executable, str(example)],
