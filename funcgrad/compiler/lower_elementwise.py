@@ -15,12 +15,12 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
+from funcgrad.compiler import mathematics
 from funcgrad.compiler.loops import (
     BOOL,
     FLOAT32,
     FLOAT64,
     INT32,
-    INT64,
     Expression,
     binary,
     bitcast,
@@ -135,7 +135,8 @@ def _rem(x: Expression, y: Expression) -> Expression:
 
 def _significand(x: Expression) -> tuple[Expression, Expression]:
     """A positive number as a float that is a whole number of full precision, times two to a power, which is second."""
-    integer, precision, bias = _layout(x.dtype)
+    layout = mathematics.format_of(x)
+    integer, precision, bias = layout.signed, layout.precision, layout.bias
     small = x.less(float(numpy.finfo(x.dtype).tiny))
     bits = bitcast(select(small, x * 2.0**precision, x), integer)
     exponent = (bits >> (precision - 1)) - select(small, constant(precision, integer), constant(0, integer))
@@ -144,18 +145,14 @@ def _significand(x: Expression) -> tuple[Expression, Expression]:
     return bitcast(mantissa | (whole << (precision - 1)), x.dtype), exponent - whole
 
 
-def _layout(dtype: numpy.dtype) -> tuple[numpy.dtype, int, int]:
-    """The integer dtype of the same size, the digits of the significand, and the exponent of 1."""
-    return (INT32, 24, 127) if dtype == FLOAT32 else (INT64, 53, 1023)
-
-
 def _float_remainder(x: Expression, y: Expression) -> Expression:
     """fmod: what is left when the largest whole multiple of y that fits is taken from x; exact.
 
     Long division in base 2**20 or 2**48. A digit is the nearest whole number to the quotient so far, so that what is
     left is a whole number smaller than the divisor, which a float holds exactly. The last one may be negative.
     """
-    integer, precision, bias = _layout(x.dtype)
+    layout = mathematics.format_of(x)
+    integer, precision, bias = layout.signed, layout.precision, layout.bias
     step = 20 if precision == 24 else 48
     length, width = unary("abs", x), unary("abs", y)
     left, exponent = _significand(length)
@@ -198,6 +195,10 @@ def _whole_pow(x: Expression, y: Expression) -> Expression:
         result = select((y & (1 << place)).not_equal(0), result * x, result)
         x = x * x
     return result
+
+
+def _pow(x: Expression, y: Expression) -> Expression:
+    return mathematics.pow_(x, y) if x.dtype.kind == "f" else _whole_pow(x, y)
 
 
 def _sign(x: Expression) -> Expression:
@@ -315,7 +316,13 @@ def _threefry(
     return word0, word1
 
 
+_SAME_NAME = (
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logistic", "rsqrt", "cbrt"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+)
+
 RULES: dict[Primitive, Rule] = {
+    **{getattr(elementwise, name): getattr(mathematics, name) for name in _SAME_NAME},
     elementwise.add: _operator("add"),
     elementwise.sub: _operator("sub"),
     elementwise.mul: _operator("mul"),
@@ -326,7 +333,7 @@ RULES: dict[Primitive, Rule] = {
     elementwise.min_: _operator("min"),
     elementwise.integer_pow: _integer_pow,
     elementwise.sqrt: _one_operand("sqrt"),
-    elementwise.rsqrt: lambda x: 1.0 / unary("sqrt", x),
+    elementwise.pow_: _pow,
     elementwise.abs_: _one_operand("abs"),
     elementwise.sign: _sign,
     elementwise.floor: _one_operand("floor"),
