@@ -56,12 +56,12 @@ from funcgrad.transforms.jvp import jvp
 from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
-    from funcgrad import checkpoints, data, losses, nn, optim, random, testing
+    from funcgrad import checkpoints, data, losses, nn, optim, random, testing, train
 
 __version__ = "0.1.0"
 
 # What a program may never use is imported when it is first named, so that `import funcgrad` stays quick.
-_LAZY = frozenset({"checkpoints", "data", "losses", "nn", "optim", "random", "testing"})
+_LAZY = frozenset({"checkpoints", "data", "losses", "nn", "optim", "random", "testing", "train"})
 
 
 def __getattr__(name: str):
@@ -131,6 +131,7 @@ __all__ = [
     "remat",
     "stop_gradient",
     "testing",
+    "train",
     "tree",
     "uint8",
     "uint16",

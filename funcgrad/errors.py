@@ -171,5 +171,13 @@ class WorkerError(FuncgradError, RuntimeError):
     """A worker process of a data loader died, or raised something that cannot be sent to its parent."""
 
 
+class NotFiniteError(FuncgradError, ArithmeticError):
+    """A training step gave NaN or infinity, and a callback watches for it."""
+
+
+class LogError(FuncgradError):
+    """A file of logs cannot be written or read."""
+
+
 class MissingPackageError(FuncgradError, ImportError):
     """A package is not installed that only some functions need."""

@@ -1,0 +1,140 @@
+"""Metrics: numbers about a whole epoch, put together from batches of any size.
+
+A metric is a pytree of sums. `update` adds a batch, `merge` adds another metric, `compute` gives the number. The result
+is that of all examples at once, also where the last batch is smaller; a mean of the batches' results is not. All is
+pure and works inside `jit`: a training step may return `Accuracy().update(logits, labels)`.
+
+Sums are int64 and float64, so that adding up an epoch costs no digits.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from funcgrad import nn, tree
+from funcgrad import numpy as np
+from funcgrad.annotations import Array, ArrayLike
+from funcgrad.array import ConcreteArray, wrap
+from funcgrad.errors import ShapeError
+
+
+class Metric(nn.Module):
+    """The base class of metrics. A metric of one's own has fields that add up, `update` and `compute`.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> class Largest(fg.train.Metric):
+        ...     value: fg.Array = fg.array(-fg.numpy.inf)
+        ...     def update(self, values):
+        ...         return self.replace(value=fg.numpy.maximum(self.value, values.max()))
+        ...     def merge(self, other):
+        ...         return self.update(other.value)
+        ...     def compute(self):
+        ...         return self.value
+        >>> Largest().update(fg.array([1.0, 3.0])).merge(Largest().update(fg.array([2.0]))).compute()
+        Array(3., dtype=float32)
+    """
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        """The metric with a batch added."""
+        raise NotImplementedError
+
+    def merge(self, other: Any) -> Any:
+        """The metric of both together; by default the sum, field by field.
+
+        Raises:
+            TreeError: `other` is a metric of another kind, or with other settings.
+        """
+        return tree.map(operator.add, self, other)
+
+    def merge_all(self, others: Sequence[Any]) -> Any:
+        """The metric of many together: `merge` with one after the other, and quicker where that is a sum."""
+        if type(self).merge is not Metric.merge or not others:
+            return functools.reduce(lambda a, b: a.merge(b), others, self)
+        leaves, structure = tree.flatten(self)
+        rows = [tree.leaves(other) for other in others]
+        if not all(type(x) is ConcreteArray for row in (leaves, *rows) for x in row):
+            return functools.reduce(lambda a, b: a.merge(b), others, self)
+        for other in others:
+            if tree.structure(other) != structure:
+                tree.check_same_structure(self, other, what="merge")
+        sums = [functools.reduce(operator.add, [x._data for x in column]) for column in zip(leaves, *rows, strict=True)]
+        return tree.unflatten(structure, [*map(wrap, sums)])
+
+    def compute(self) -> Any:
+        """The number, or the array of numbers, that the metric stands for."""
+        raise NotImplementedError
+
+
+class Mean(Metric):
+    """The mean of numbers, such as losses.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> loss = fg.train.Mean().update(fg.array([1.0, 2.0, 3.0])).update(fg.array([6.0]))
+        >>> loss.compute()
+        Array(3., dtype=float64)
+    """
+
+    total: Array
+    weight: Array
+
+    def __init__(self):
+        self.total = self.weight = np.zeros((), dtype=np.float64)
+
+    def update(self, values: ArrayLike, weights: ArrayLike | None = None) -> Mean:
+        """Adds numbers of any shape.
+
+        Arguments:
+            values: numbers; a mean over a batch is given with the size of the batch as its weight.
+            weights: how much each counts, of a shape that broadcasts to that of `values`; a mask, for example.
+
+        Numbers whose weight is 0 do not count, even if they are not finite.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        if weights is None:
+            return self.replace(total=self.total + x.sum(), weight=self.weight + x.size)
+        w = np.broadcast_to(np.asarray(weights, dtype=np.float64), x.shape)
+        total = np.where(w == 0, 0.0, x * w).sum()
+        return self.replace(total=self.total + total, weight=self.weight + w.sum())
+
+    def compute(self) -> Array:
+        """The mean, float64 of shape (); NaN if there were no numbers."""
+        return ratio(self.total, self.weight, np.nan)
+
+
+class Perplexity(Mean):
+    """The exponential of the mean cross entropy of tokens, in nats.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> logits, labels = fg.numpy.zeros((5, 4)), fg.numpy.arange(5) % 4
+        >>> losses = fg.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        >>> round(float(fg.train.Perplexity().update(losses).compute()), 5)
+        4.0
+    """
+
+    def compute(self) -> Array:
+        """The perplexity, float64 of shape ()."""
+        return np.exp(super().compute())
+
+
+def ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
+    """The quotient in float64; `otherwise` where it would divide by 0."""
+    numerator, denominator = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    return np.where(denominator == 0, otherwise, numerator / np.where(denominator == 0, 1.0, denominator))
+
+
+def checked_mask(name: str, mask: Array | None, labels: Array) -> Array:
+    """Which labels count: all without a mask."""
+    if mask is None:
+        return np.ones(labels.shape, dtype=np.bool_)
+    mask = np.asarray(mask)
+    if mask.shape != labels.shape:
+        raise ShapeError(
+            f"{name} got a mask of shape {mask.shape} for labels of shape {labels.shape}; give a truth value for each."
+        )
+    return mask != 0
