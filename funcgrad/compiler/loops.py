@@ -445,6 +445,12 @@ def select(condition: Expression, x: Any, y: Any) -> Expression:
     return x if x is y else expression("select", x.dtype, (condition, x, y))
 
 
+def rarely(condition: Expression, x: Expression, y: Expression) -> Expression:
+    """The same as `select` where the condition seldom holds: code may go past `x` while it holds for no element."""
+    assert condition.dtype == BOOL and x.dtype == y.dtype, (condition.dtype, x.dtype, y.dtype)
+    return expression("rarely", x.dtype, (condition, x, y))
+
+
 def convert(x: Expression, dtype: numpy.dtype) -> Expression:
     """The number in another dtype, as C converts: towards zero from floats to whole numbers, wrapping between those."""
     if x.dtype == dtype:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler import mathematics
+from funcgrad.compiler import mathematics, trigonometry
 from funcgrad.compiler.loops import (
     BOOL,
     FLOAT32,
@@ -316,6 +316,7 @@ def _threefry(
     return word0, word1
 
 
+_ANGLES = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2")
 _SAME_NAME = (
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logistic", "rsqrt", "cbrt"),
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
@@ -323,6 +324,7 @@ _SAME_NAME = (
 
 RULES: dict[Primitive, Rule] = {
     **{getattr(elementwise, name): getattr(mathematics, name) for name in _SAME_NAME},
+    **{getattr(elementwise, name): getattr(trigonometry, name) for name in _ANGLES},
     elementwise.add: _operator("add"),
     elementwise.sub: _operator("sub"),
     elementwise.mul: _operator("mul"),

@@ -2,8 +2,8 @@
 
 There is no branch in them: the same few operations are done for every number, so that they are done for a whole
 vector at a time. A function splits its argument into a part that bits of the exponent can hold, and a small rest, for
-which there is a polynomial. What is special (infinities, NaN, the ends of the domain) comes out by itself or is selected
-at the end.
+which there is a polynomial. What is special (infinities, NaN, the ends of the domain) comes out by itself or is
+selected at the end.
 
 Numbers that are not quite representable are kept as pairs, `high + low`; `fma` rounds once and so gives the rounding
 error of a product. The polynomials interpolate at Chebyshev points, or were fitted with weights by Lawson's algorithm,
