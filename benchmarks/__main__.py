@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [ROW ...] [--peers NAMES] [--python PATH] [--json FILE]`."""
+"""The command line: `python -m benchmarks [ROW ...] [--peers NAMES] [--python PATH] [--json FILE] [--picture FILE]`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import describe
 from benchmarks.measurement import measure_row
-from benchmarks.report import format_head, format_table, report_row
-from benchmarks.row import library_of
+from benchmarks.picture import draw
+from benchmarks.report import format_head, format_summary, format_table, report_row
+from benchmarks.row import peer_of
 from benchmarks.rows import load_row, row_names
 
-PEERS = ("numpy", "jax", "torch", "autograd")
+PEERS = ("numpy", "jax", "torch", "torch.compile", "autograd")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -27,6 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=11, help="interleaved rounds (%(default)s)")
     parser.add_argument("--round-seconds", type=float, default=0.03, help="length of a round (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to this file")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing: show what such a file holds")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw the ratios (.svg, .png, .pdf)")
     arguments = parser.parse_intermixed_args()
     arguments.peers = [peer for peer in arguments.peers.split(",") if peer]
     if unknown := [row for row in arguments.rows if row not in row_names()]:
@@ -40,9 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> int:
-    """Measures, prints the table and returns the exit status: 1 if a library failed or computed something wrong."""
-    arguments = parse_arguments()
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures what the command line asks for, as plain data."""
     interpreters = dict.fromkeys(arguments.peers, arguments.python)
     described = {"peers": arguments.python}
     if not arguments.without_funcgrad:
@@ -54,18 +57,33 @@ def main() -> int:
     for name in arguments.rows or row_names():
         row = load_row(name)
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        takes_part = {
-            label: interpreters[library_of(label)] for label in row.labels if library_of(label) in interpreters
-        }
+        takes_part = {label: interpreters[peer_of(label)] for label in row.labels if peer_of(label) in interpreters}
         rows.append(report_row(row, measure_row(row, takes_part, arguments.rounds, arguments.round_seconds)))
-    print(format_head(machine, arguments.rounds, arguments.round_seconds))
+    return {"machine": machine, "rounds": arguments.rounds, "round_seconds": arguments.round_seconds, "rows": rows}
+
+
+def main() -> int:
+    """Measures, prints the table and returns the exit status: 1 if a library failed or computed something wrong."""
+    arguments = parse_arguments()
+    if arguments.from_json is not None:
+        measured = json.loads(arguments.from_json.read_text(encoding="utf-8"))
+        if arguments.rows:
+            measured["rows"] = [row for row in measured["rows"] if row["name"] in arguments.rows]
+    else:
+        measured = measure(arguments)
+    rows = measured["rows"]
+    print(format_head(measured["machine"], measured["rounds"], measured["round_seconds"]))
     print()
     print(format_table(rows))
+    if summary := format_summary(rows):
+        print()
+        print(summary)
     if arguments.json is not None:
-        measured = {"machine": machine, "round_seconds": arguments.round_seconds, "rows": rows}
         arguments.json.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if arguments.picture is not None:
+        draw(rows, arguments.picture)
     statuses = {entry["status"] for row in rows for entry in row["entries"]}
-    return int(not statuses <= {"measured", "not installed"})
+    return int(not statuses <= {"measured", "not installed", "skipped"})
 
 
 if __name__ == "__main__":

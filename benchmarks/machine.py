@@ -58,6 +58,17 @@ def describe_blas() -> str:
     return "unknown"
 
 
+def describe_compiled_code() -> str | None:
+    """What funcgrad's compiled code runs on; None where funcgrad cannot be imported."""
+    try:
+        from funcgrad.compiler.machine import host_target
+        from funcgrad.config import config
+    except ModuleNotFoundError:
+        return None
+    bits = 8 * host_target().vector_bytes
+    return f"{config.threads} threads, {f'vectors of {bits} bits' if bits > 0 else 'no vectors'}"
+
+
 def describe_interpreter() -> dict[str, Any]:
     """The versions of this Python and of the compared packages that it has, and the BLAS under its NumPy."""
     packages = {}
@@ -66,7 +77,12 @@ def describe_interpreter() -> dict[str, Any]:
             packages[package] = version(package)
         except PackageNotFoundError:
             pass
-    return {"python": platform.python_version(), "packages": packages, "blas": describe_blas()}
+    return {
+        "python": platform.python_version(),
+        "packages": packages,
+        "blas": describe_blas(),
+        "compiled_code": describe_compiled_code(),
+    }
 
 
 def describe_revision() -> str:

@@ -13,18 +13,24 @@ from time import perf_counter
 from benchmarks.processes import Worker, clean_environment, last_line
 from benchmarks.row import CallRow, ProcessRow, Row, library_of
 
+CACHING = ("funcgrad", "jax", "torch.compile")
+"""The labels of those that keep compiled code on disk."""
+
 
 @dataclass
 class Outcome:
     """What came of one library in one row.
 
-    `status` is `"measured"`, `"not installed"`, `"wrong result"` or `"failed"`; `detail` says more about the last two.
-    `first` is the seconds of the first call, `rounds` those of a call in each round.
+    `status` is `"measured"`, `"not installed"`, `"skipped"`, `"wrong result"` or `"failed"`; `detail` says more about
+    the last three. `first` is the seconds of the first call, `cached_first` those in another process that finds what
+    the first one left in its cache folder, and `rounds` those of a call in each round; `memory` is in bytes.
     """
 
     status: str
     detail: str = ""
     first: float | None = None
+    cached_first: float | None = None
+    memory: int | None = None
     rounds: list[float] = field(default_factory=list)
 
     @property
@@ -45,24 +51,44 @@ def take_turns(outcomes: dict[str, Outcome], rounds: int, measure: Callable[[str
                 outcomes[label].rounds.append(seconds)
 
 
+def start_worker(
+    stack: ExitStack, interpreter: str, row: CallRow, label: str, round_seconds: float
+) -> tuple[Worker, Outcome]:
+    """Starts the process whose rounds are timed; the stack ends it and removes its cache folder.
+
+    Of a library that keeps compiled code on disk, it is the second process: the first one fills the cache.
+    """
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True))
+    first = None
+    if row.compiled and label in CACHING:
+        with Worker(interpreter, row.name, label, round_seconds, folder) as worker:
+            ready = worker.ready
+        if ready["status"] != "ready":
+            return worker, Outcome(**ready)
+        first = ready["first"]
+    worker = stack.enter_context(Worker(interpreter, row.name, label, round_seconds, folder))
+    if worker.ready["status"] != "ready":
+        return worker, Outcome(**worker.ready)
+    if first is None:
+        return worker, Outcome("measured", first=worker.ready["first"])
+    return worker, Outcome("measured", first=first, cached_first=worker.ready["first"])
+
+
 def measure_calls(row: CallRow, interpreters: dict[str, str], rounds: int, round_seconds: float) -> dict[str, Outcome]:
     """Times calls in one worker per library. `interpreters` holds the Python executable for each label to measure."""
     outcomes: dict[str, Outcome] = {}
+    workers: dict[str, Worker] = {}
     with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
         for label, interpreter in interpreters.items():
-            worker = stack.enter_context(Worker(interpreter, row.name, label, round_seconds))
-            if worker.ready["status"] == "ready":
-                workers[label] = worker
-                outcomes[label] = Outcome("measured", first=worker.ready["first"])
-            else:
-                outcomes[label] = Outcome(**worker.ready)
+            workers[label], outcomes[label] = start_worker(stack, interpreter, row, label, round_seconds)
 
         def measure(label: str) -> float | None:
-            seconds = workers[label].measure()
-            if seconds is None:
-                outcomes[label] = Outcome(**workers[label].ready)
-            return seconds
+            measured = workers[label].measure()
+            if measured is None or "status" in measured:
+                outcomes[label] = Outcome(**(measured or workers[label].ready))
+                return None
+            outcomes[label].memory = measured["memory"]
+            return measured["seconds"]
 
         take_turns(outcomes, rounds, measure)
     return outcomes

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.row import peer_of
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 ANSWER_SECONDS = 600
 """A worker that says nothing for this long is taken to hang."""
+
+FIRST_CALL_SECONDS = {"torch.compile": 60}
+"""For some peers, the time after which a first call is given up: nobody would wait so long to try something."""
 
 REMOVED_VARIABLES = (
     # Set on some machines, they bind OpenBLAS to kernels that are not this CPU's fastest.
@@ -22,18 +28,24 @@ REMOVED_VARIABLES = (
     "OPENBLAS_L2_SIZE",
     # Where it is set, libraries installed with their bytecode would be compared with one compiled at each import.
     "PYTHONDONTWRITEBYTECODE",
-    # A first call is to compile.
-    "JAX_COMPILATION_CACHE_DIR",
+    # Writing every stage of the compiler down takes longer than compiling.
+    "FUNCGRAD_DUMP",
 )
 
 
 def clean_environment(cache_folder: str) -> dict[str, str]:
-    """The environment of every timed process: this one's, without what distorts, and with an empty cache folder."""
+    """The environment of every timed process: this one's, without what distorts, and with its own cache folder.
+
+    Compiled code of an earlier run would make a first call look faster than it is. Every library that has a cache
+    uses it, JAX as its documentation tells those who want every compilation kept.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES}
     search_path = [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(search_path)
-    # Compiled code of an earlier run would make a first call look faster than it is.
-    environment["XDG_CACHE_HOME"] = environment["TORCHINDUCTOR_CACHE_DIR"] = cache_folder
+    for variable in ("XDG_CACHE_HOME", "FUNCGRAD_CACHE", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR"):
+        environment[variable] = cache_folder
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     return environment
 
 
@@ -45,40 +57,52 @@ def last_line(text: str) -> str:
 class Worker:
     """One library computing one row in a process of its own (see `worker.py`), used in a `with` statement.
 
-    `ready` is its first answer. `measure` asks for one round.
+    `ready` is what it said about its first call. `measure` asks for one round.
     """
 
-    def __init__(self, interpreter: str, row_name: str, label: str, round_seconds: float) -> None:
-        self._cache_folder = tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True)
+    def __init__(self, interpreter: str, row_name: str, label: str, round_seconds: float, cache_folder: str) -> None:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
         self._process = subprocess.Popen(
             [interpreter, "-m", "benchmarks.worker", row_name, label, str(round_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env=clean_environment(self._cache_folder.name),
+            env=clean_environment(cache_folder),
+            # A group of its own, because a compiler may start processes that have to end with it.
+            start_new_session=True,
         )
-        self.ready: dict[str, Any] = self._answer() or {"status": "failed", "detail": self._end()}
+        self.ready: dict[str, Any] = self._prepare(FIRST_CALL_SECONDS.get(peer_of(label), ANSWER_SECONDS))
 
-    def measure(self) -> float | None:
-        """Seconds a call took in one more round, or None if the process has ended; `ready` then says why."""
+    def _prepare(self, first_call_seconds: float) -> dict[str, Any]:
+        answer = self._answer()
+        if answer == {"status": "set up"}:
+            answer = self._answer(first_call_seconds)
+            if self._hangs and first_call_seconds < ANSWER_SECONDS:
+                return {"status": "skipped", "detail": f"no result of the first call after {first_call_seconds:g} s"}
+        if answer == {"status": "called"}:
+            answer = self._answer()
+        return answer or {"status": "failed", "detail": self._end()}
+
+    def measure(self) -> dict[str, Any] | None:
+        """What was measured in one more round, or None if the process has ended; `ready` then says why."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            seconds = None
+            measured = None
         else:
-            seconds = self._answer()
-        if seconds is None:
+            measured = self._answer()
+        if measured is None:
             self.ready = {"status": "failed", "detail": self._end()}
-        return seconds
+        return measured
 
-    def _answer(self) -> Any:
+    def _answer(self, seconds: float = ANSWER_SECONDS) -> Any:
         # The worker writes one line for one question, so a line is all that can be waiting.
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], ANSWER_SECONDS)[0]:
-            self._process.kill()
+        self._hangs = not select.select([self._process.stdout], [], [], seconds)[0]
+        if self._hangs:
+            os.killpg(self._process.pid, signal.SIGKILL)
         line = self._process.stdout.readline()
         return json.loads(line) if line else None
 
@@ -102,8 +126,7 @@ class Worker:
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process.stdout.close()
         self._complaints.close()
-        self._cache_folder.cleanup()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import exp, log
 from typing import Any
 
 from benchmarks.measurement import Outcome
-from benchmarks.row import UNITS, Row, library_of
+from benchmarks.row import BEST, UNITS, Row, library_of
 
-HEADINGS = ("", "first call", "steady", "ratio", "required", "")
+HEADINGS = ("", "first call", "with cache", "steady", "memory", "ratio", "required", "")
 
 
 def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
@@ -17,9 +18,14 @@ def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     where one of the two was not measured, `met` also where nothing is required.
     """
     ours = outcomes["funcgrad"].steady if "funcgrad" in outcomes else None
+    peers = {label: outcome.steady for label, outcome in outcomes.items() if library_of(label) != "funcgrad"}
+    measured = {label: steady for label, steady in peers.items() if steady is not None}
+    best = min(measured, key=measured.__getitem__, default=None)
     entries = []
     for label, outcome in outcomes.items():
         steady, required = outcome.steady, row.required.get(label)
+        if label == best and required is None:
+            required = row.required.get(BEST)
         ratio = steady / ours if library_of(label) != "funcgrad" and steady and ours else None
         entries.append(
             {
@@ -27,6 +33,8 @@ def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
                 "status": outcome.status,
                 "detail": outcome.detail,
                 "first": outcome.first,
+                "cached_first": outcome.cached_first,
+                "memory": outcome.memory,
                 "steady": steady,
                 "rounds": outcome.rounds,
                 "ratio": ratio,
@@ -59,12 +67,16 @@ def entry_cells(entry: dict[str, Any], unit: str) -> list[str]:
     """The cells of one line of the table."""
 
     # A first call often takes a thousand times as long as the others, so it gets a unit of its own.
-    first = "" if entry["first"] is None else in_unit(entry["first"], fitting_unit(entry["first"]))
+    firsts = [
+        "" if seconds is None else in_unit(seconds, fitting_unit(seconds))
+        for seconds in (entry["first"], entry["cached_first"])
+    ]
+    memory = "" if entry["memory"] is None else f"{entry['memory'] / 2**20:,.1f} MB"
     steady = in_unit(entry["steady"], unit) if entry["status"] == "measured" else entry["status"]
     ratio = "" if entry["ratio"] is None else three_digits(entry["ratio"])
     required = "" if entry["required"] is None else three_digits(entry["required"])
     verdict = {None: "", True: "met", False: "MISSED"}[entry["met"]]
-    return [f"  {entry['label']}", first, steady, ratio, required, verdict]
+    return [f"  {entry['label']}", *firsts, steady, memory, ratio, required, verdict]
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
@@ -92,6 +104,33 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(text + ([""] + failures if failures else []))
 
 
+def geometric_mean(values: list[float]) -> float:
+    return exp(sum(map(log, values)) / len(values))
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means over the rows in which both sides were measured, by what they say."""
+    steady, first, cached = [], [], []
+    for row in rows:
+        entries = {entry["label"]: entry for entry in row["entries"] if entry["status"] == "measured"}
+        ratios = [entry["ratio"] for entry in entries.values() if entry["ratio"] is not None]
+        if ratios:
+            steady.append(min(ratios))
+        # The first call of an eager row compiles nothing, and has no warm cache.
+        if {"funcgrad", "jax"} <= set(entries) and entries["funcgrad"]["cached_first"]:
+            ours, theirs = entries["funcgrad"], entries["jax"]
+            first.append(theirs["first"] / ours["first"])
+            cached.append(theirs["cached_first"] / ours["cached_first"])
+    means = {"steady, against the best peer of each row": steady}
+    means |= {"first call, against JAX": first, "first call with a warm cache, against JAX": cached}
+    return {title: geometric_mean(values) for title, values in means.items() if values}
+
+
+def format_summary(rows: list[dict[str, Any]]) -> str:
+    """The geometric means, a line each; empty where nothing was compared."""
+    return "\n".join(f"geometric mean, {title}: {three_digits(mean)}" for title, mean in summarize(rows).items())
+
+
 def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> str:
     """What the figures were measured on and how."""
     lines = [
@@ -102,6 +141,8 @@ def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> s
         packages = ", ".join(f"{package} {version}" for package, version in interpreter["packages"].items())
         lines.append(f"{name:10} Python {interpreter['python']}, {packages or 'no compared package'}")
         lines.append(f"{'':10} BLAS: {interpreter['blas']}")
+        if name == "funcgrad":
+            lines.append(f"{'':10} compiled code: {interpreter['compiled_code']}")
     lines.append(
         f"steady     median of {rounds} interleaved rounds, each of {round_seconds * 1e3:g} ms (or one call or process)"
     )

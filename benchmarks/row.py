@@ -4,24 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy
-
-Data = Mapping[str, "numpy.ndarray"]
-"""The operands of a computation, by name, as NumPy arrays: the same for every library."""
+Data = Mapping[str, Any]
+"""The operands of a computation, by name: NumPy arrays, or trees of them. The same for every library."""
 
 Source = Callable[[Any], Callable[[], Any]]
-"""Takes the row's data, sets up whatever need not be timed, and returns the function without arguments to be timed."""
+"""Takes the row's data, sets up whatever need not be timed, and returns the function without arguments to be timed.
+
+What it returns may have a method `restart`, which brings the computation back to its beginning and is not timed: a
+training step whose parameters are donated has no other way to give the same result twice.
+"""
 
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 """Units in which a row may be shown, in seconds. Everything is measured and stored in seconds."""
 
 
-def library_of(label: str) -> str:
-    """The module that a source needs: the first word of its label (`"torch compile"` needs `torch`)."""
+def restart(call: Callable[[], Any]) -> None:
+    """Brings a computation with a state back to its beginning; for all others there is nothing to do."""
+    getattr(call, "restart", lambda: None)()
+
+
+BEST = "best"
+"""The key of a requirement that holds against the fastest peer, whichever it is."""
+
+
+def peer_of(label: str) -> str:
+    """The name by which a source is chosen on the command line: the first word of its label."""
     return label.split()[0]
+
+
+def library_of(label: str) -> str:
+    """The module that a source needs: `"torch.compile"` needs `torch`."""
+    return peer_of(label).partition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +48,8 @@ class Row:
     - `name`: how the row is asked for on the command line; the name of its file.
     - `title`: one line for the reader of the table.
     - `unit`: the unit of the table, a key of `UNITS`.
-    - `required`: for some labels, the least ratio (theirs divided by funcgrad's) that funcgrad is to reach.
+    - `required`: for some labels, or for `BEST`, the least ratio (theirs divided by funcgrad's) that funcgrad is to
+      reach.
     """
 
     name: str
@@ -53,19 +69,26 @@ class CallRow(Row):
 
     **Arguments:**
 
-    - `data`: makes the operands; called once in each process, so it must be deterministic.
-    - `reference`: computes the right result with NumPy: an array, or tuples, lists and dicts of arrays.
+    - `data`: makes the operands, or with `small=True` some of the same kind that are small enough for a test. It is
+      called once in each process, so it must be deterministic.
+    - `reference`: the right result for the data: an array, or tuples, lists and dicts of arrays, computed with NumPy.
+      Its leaves may also be the weaker expectations of `agreement.py`.
     - `sources`: for each label, the function that sets the computation up and returns what is timed. It imports its
       library itself, and waits for the result where the library computes asynchronously.
-    - `relative_tolerance`, `absolute_tolerance`: how far a result may be from the reference. Its structure, shapes and
-      dtypes must be the reference's own: less precise arithmetic would be another computation.
+    - `compiled`: whether funcgrad and JAX compile the row's function, so that its first call is of interest.
+    - `relative_tolerance`, `absolute_tolerance`, `scaled_tolerance`: how far a result may be from the reference: the
+      first times the expected value, plus the second, plus the third times the root mean square of the expected array
+      (for sums such as gradients, where rounding errors go with the terms and not with what is left of them). Its
+      structure, shapes and dtypes must be the reference's own: less precise arithmetic would be another computation.
     """
 
-    data: Callable[[], Data]
+    data: Callable[..., Data]
     reference: Callable[[Any], Any]
     sources: Mapping[str, Source]
+    compiled: bool = True
     relative_tolerance: float = 1e-5
     absolute_tolerance: float = 1e-6
+    scaled_tolerance: float = 0.0
 
     @property
     def labels(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy
 from benchmarks.row import CallRow, Data
 
 
-def data() -> Data:
+def data(small: bool = False) -> Data:
     generator = numpy.random.default_rng(0)
     return {name: generator.standard_normal(100).astype(numpy.float32) for name in ("a", "b")}
 
@@ -50,6 +50,7 @@ row = CallRow(
     title="a + b on 100-element float32 arrays, eager",
     unit="µs",
     data=data,
+    compiled=False,
     reference=reference,
     sources={"funcgrad": with_funcgrad, "numpy": with_numpy, "jax": with_jax, "torch": with_torch},
     required={"numpy": 1 / 4},

@@ -10,7 +10,7 @@ import numpy
 from benchmarks.row import CallRow, Data
 
 
-def data() -> Data:
+def data(small: bool = False) -> Data:
     generator = numpy.random.default_rng(0)
     shapes = {"x": (2, 4), "w1": (4, 8), "b1": (8,), "w2": (8, 1)}
     return {name: generator.standard_normal(shape).astype(numpy.float32) for name, shape in shapes.items()}
@@ -90,6 +90,7 @@ row = CallRow(
     title="value and gradient of a tiny two-layer tanh MLP, eager (no jit)",
     unit="µs",
     data=data,
+    compiled=False,
     reference=reference,
     sources={"funcgrad": with_funcgrad, "jax": with_jax, "torch": with_torch, "autograd": with_autograd},
     required={"torch": 1 / 1.5, "jax": 20},

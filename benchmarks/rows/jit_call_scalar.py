@@ -10,7 +10,7 @@ import numpy
 from benchmarks.row import CallRow, Data
 
 
-def data() -> Data:
+def data(small: bool = False) -> Data:
     return {"x": numpy.array(2.5, numpy.float32)}
 
 

@@ -1,0 +1,5 @@
+"""A product of square matrices of 1024 rows (see `benchmarks/matrix_products.py`)."""
+
+from benchmarks.matrix_products import matrix_product
+
+row = matrix_product(1024, unit="ms")
