@@ -725,6 +725,7 @@ WRITERS: dict[str, ValueWriter] = {
     "clz": _intrinsic("ctlz", "i1 false"),
     "fma": _intrinsic("fma"),
     "select": _select,
+    "rarely": _select,
     "convert": _convert,
     "bitcast": _bitcast,
     "bounded": _same,

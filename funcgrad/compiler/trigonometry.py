@@ -172,7 +172,7 @@ def tan(x: Expression) -> Expression:
     large = _is_large(x)
     far_shifted, far = _large_turns(convert(x, FLOAT64), layout.bias, 2, 0.0)
     shifted, near = _turns(x, 2, 0.0)
-    r = rarely(large, convert(far, x.dtype), convert(near, x.dtype))
+    r = rarely(large, far, near)
     far_odd = (bitcast(far_shifted, UINT64) & 1).not_equal(0)
     odd = rarely(large, far_odd, (bitcast(shifted, layout.unsigned) & 1).not_equal(0))
     square = r * r
@@ -180,7 +180,7 @@ def tan(x: Expression) -> Expression:
     more = polynomial(square, layout.pick(_TAN_COS_SINGLE, _TAN_COS_DOUBLE))
     near_one = fma(square, -0.5, 1.0)
     cosine = near_one + fma(square * square, more, fma(square, -0.5, 1.0 - near_one))
-    result = select(odd, -cosine, sine) / select(odd, sine, cosine)
+    result = convert(select(odd, -cosine, sine) / select(odd, sine, cosine), x.dtype)
     return select(x.equal(0.0), x, result)
 
 
