@@ -238,6 +238,66 @@ def test_every_cap_computes_the_same(bits):
     numpy.testing.assert_array_equal(x, expected)
 
 
+FLOAT16 = "\n".join(
+    f"""
+define void @{name}(ptr %x, ptr %y, i64 %n) {{
+  br label %next
+next:
+  %i = phi i64 [0, %0], [%j, %next]
+  %p = getelementptr {source}, ptr %x, i64 %i
+  %a = load {source}, ptr %p
+  %b = {operation} {source} %a to {result}
+  %q = getelementptr {result}, ptr %y, i64 %i
+  store {result} %b, ptr %q
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %next, label %done
+done:
+  ret void
+}}
+"""
+    for name, operation, source, result in [
+        ("widen", "fpext", "half", "float"),
+        ("widen_twice", "fpext", "half", "double"),
+        ("narrow", "fptrunc", "float", "half"),
+        ("narrow_twice", "fptrunc", "double", "half"),
+    ]
+)
+
+
+@pytest.mark.parametrize("bits", [0, 128])
+@pytest.mark.parametrize("level", [0, 1])
+def test_float16_is_converted_as_numpy_does(bits, level):
+    target = host_target().without_vectors_above(bits)
+    names = ("widen", "widen_twice", "narrow", "narrow_twice")
+    loaded = load(object_code(FLOAT16, target, level), names)
+    convert = [
+        function(loaded.addresses[name], None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64) for name in names
+    ]
+    every = numpy.arange(2**16, dtype=numpy.uint16).view(numpy.float16)
+    floats = every.astype(numpy.float64)
+    floats = floats[numpy.isfinite(floats)]
+    floats = numpy.unique(numpy.concatenate([floats, [2.0**16, 2.0**17, 1e30, 1e-30, numpy.inf]]))
+    # All numbers, what lies half way between two of them, and the neighbours of both.
+    floats = numpy.concatenate([floats, (floats[:-1] + floats[1:]) / 2])
+    doubles = numpy.concatenate([floats, numpy.nextafter(floats, numpy.inf), numpy.nextafter(floats, -numpy.inf)])
+    singles = floats.astype(numpy.float32)
+    singles = numpy.concatenate(
+        [singles, *(numpy.nextafter(singles, numpy.float32(end)) for end in (numpy.inf, -numpy.inf))]
+    )
+    doubles, singles = (numpy.append(each, [numpy.nan, -0.0, -numpy.nan]) for each in (doubles, singles))
+    singles = singles.astype(numpy.float32)
+    for call, x, dtype in zip(
+        convert, (every, every, singles, doubles), ("float32", "float64", "float16", "float16"), strict=True
+    ):
+        y = numpy.empty(x.shape, dtype)
+        call(x.ctypes.data, y.ctypes.data, x.size)
+        with numpy.errstate(all="ignore"):
+            expected = x.astype(dtype)
+        numpy.testing.assert_array_equal(y, expected)
+        numpy.testing.assert_array_equal(numpy.signbit(y), numpy.signbit(expected))
+
+
 @pytest.mark.parametrize(
     "triple, cpu, pattern",
     [

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy
 
+from funcgrad.compiler.float16 import FLOAT16_CODE, FLOAT16_FUNCTIONS
 from funcgrad.config import config
 
 # LLVM is called by one thread at a time, and never while the process forks: a child must not inherit it half way
@@ -76,7 +77,7 @@ class Target:
 
     @cached_property
     def has_float16(self) -> bool:
-        """Whether float16 is converted from and to float32 by instructions, not by functions that may be missing."""
+        """Whether float16 is converted from and to float32 by instructions, not by calling a function per number."""
         return self.architecture == "aarch64" or "f16c" in self.present
 
     @cached_property
@@ -129,7 +130,9 @@ def versions() -> tuple[str, str]:
 def _host() -> Target:
     with _lock:
         llvm = _llvm()
-        target = Target(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), 16, llvm.get_process_triple())
+        # On Windows, too, the loader takes the format of object files that Linux has.
+        triple = llvm.get_process_triple() + ("-elf" if os.name == "nt" else "")
+        target = Target(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), 16, triple)
     if target.architecture != "x86_64":
         return target
     if target.present >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
@@ -227,13 +230,20 @@ def _make_places() -> Iterator[tuple[Any, str]]:
 
 _places = _make_places()
 
+_FLOAT16_NAMES = tuple(name.encode() for name in FLOAT16_FUNCTIONS)
+
+
+@cache
+def _float16_code() -> bytes:
+    return object_code(FLOAT16_CODE, _host(), 0)
+
 
 def load(code: bytes, names: Sequence[str]) -> Loaded:
     """Puts object code into memory.
 
     Arguments:
         code: what `object_code` made for the CPU of this process. Functions that it calls and does not hold, such as
-            `memcpy`, are looked for in the process.
+            `memcpy`, are looked for in the process; those that convert float16 are there.
         names: the functions whose addresses are wanted. The same names may occur in other object code.
 
     Returns:
@@ -244,6 +254,8 @@ def load(code: bytes, names: Sequence[str]) -> Loaded:
     """
     with _lock:
         builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+        if any(name in code for name in _FLOAT16_NAMES):
+            builder.add_object_img(_float16_code())
         for name in names:
             builder.export_symbol(name)
         tracker = builder.link(*next(_places))

@@ -486,7 +486,8 @@ class Pool:
         target = host_target()
         code = pool_code(target, by_condition)
         names = ("funcgrad_parallel", "funcgrad_pool_limit", "funcgrad_pool_reset", "funcgrad_pool_workers")
-        loaded: Loaded = load(cached(code.encode(), lambda: object_code(code, target), target), names)
+        # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
+        loaded: Loaded = load(cached(code.encode(), lambda: object_code(code, target, level=0), target), names)
         loaded.keep()  # workers run in it until the process ends
         parallel, limit, reset, workers = (loaded.addresses[name] for name in names)
         self.address = parallel
