@@ -1,0 +1,51 @@
+"""Products of matrices, and convolutions, as native code: one generator for any sizes, strides and dtypes.
+
+c[..., m, n] = sum over k of a[..., m, k] b[..., k, n]. A kernel is made for dtypes and an epilogue; sizes and strides
+are what it is called with, so that one compiled kernel serves every size.
+
+**Plan.** `plan_contraction` takes sizes and strides and says how to compute the product: by which scheme, in how many
+tasks, with how much scratch memory, and whether with the operands in each other's role (then c's transpose is
+computed).
+
+**Write.** `write_contraction(module, spec)` writes the functions of a `ContractionSpec` into a `Module`, which may
+hold others; `contraction_ir(spec, target)` gives the text of a module with nothing else. Of a plan the spec depends
+on `scheme` and, through the order of the dtypes of the operands, on `swapped`. The functions are
+
+    void name(ptr context, i64 low, i64 high)        tasks from low up to high of plan.tasks
+    void name_pack(ptr context, i64 low, i64 high)   only for the scheme "packed", plan.pack_tasks, before the others
+
+A task computes its block of c from the first number to the last in an order that depends on nothing but the plan, so
+results are the same bit for bit however tasks are shared out.
+
+**Call.** `context` points to slots of 8 bytes: those of `SLOTS`, first the addresses of a, b, c and the scratch
+memory (of `plan.scratch_bytes`, aligned to 64), then `plan.numbers`; after them as many addresses as `spec.extra`
+says, for the epilogue and the readers. `plan.context(...)` makes the list, and changes the operands' places if the
+plan says so.
+
+    plan = plan_contraction(1, 128, 512, 784, (784, 1), (512, 1), None, "float32", target)
+    spec = ContractionSpec(float32, float32, float32, plan.scheme)
+    code = object_code(contraction_ir(spec, target), target)
+    slots = plan.context(a_address, b_address, c_address, scratch_address)
+
+**Epilogue.** `spec.epilogue(text, result)` is called once to write the code that gets sums while they are in
+registers (or in the first level of the cache) and stores what it makes of them: see `Result`. A bias and relu:
+
+    def epilogue(text, result):
+        bias = result.load(text, "float", text.at(result.extra[0], "float", result.column))
+        value = text.line(f"fadd {result.kind} {result.value}, {bias}")
+        result.store(text, text.call("maximum", result.kind, [value, "zeroinitializer" if result.lanes > 1 else "0.0"]))
+
+`text` is a `Function`: `line` writes an instruction and gives the name of its result, `do` writes one without a
+result. Neighbours in a register are neighbours along n (along m in a plan that is swapped). An epilogue for plans
+that may be swapped looks at `plan.swapped` and takes `row` for n, `column` for m.
+
+**Readers.** `spec.read_a(text, outer, inner, m, k, extra)` gives an element of a that does not lie in memory with
+strides, in the type that memory has for it; likewise `read_b`. What they read is copied to a tile or a panel before
+it is used, so that each element is asked for once a task (by `name_pack`: once). `plan_contraction` has to know which
+operands have readers.
+"""
+
+from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Epilogue, Reader, Result
+from funcgrad.compiler.contraction.kernel import contraction_ir, write_contraction
+from funcgrad.compiler.contraction.plan import Plan, plan_contraction
+from funcgrad.compiler.contraction.text import Function, Module

@@ -1,0 +1,86 @@
+"""What happens to sums that are complete: they go through the epilogue to c."""
+
+from __future__ import annotations
+
+from funcgrad.compiler.contraction.frame import Frame, Result
+from funcgrad.compiler.contraction.text import Function, has_masks, vector
+
+
+def call_finish(
+    kernel: Frame,
+    text: Function,
+    sums: str,
+    stride: str,
+    batch: tuple[str, str],
+    r: str,
+    rows: int,
+    n0: str,
+    n1: str,
+) -> None:
+    """Call what `write_finish` writes, for rows from r on and columns n0 up to n1, whose sums are `stride` apart."""
+    arguments = f"ptr %context, ptr {sums}, i64 {stride}, i64 {batch[0]}, i64 {batch[1]}"
+    text.do(f"call void @{kernel.helper('finish')}({arguments}, i64 {r}, i64 {rows}, i64 {n0}, i64 {n1})")
+
+
+def write_finish(kernel: Frame, name: str) -> None:
+    """Rows of sums, from one place in memory to c, through the epilogue."""
+    arguments = "ptr %context, ptr %sums, i64 %stride, i64 %outer, i64 %inner, i64 %r, i64 %rows, i64 %n0, i64 %n1"
+    text, batch = kernel.function(name, arguments, internal=True), ("%outer", "%inner")
+    parts, number, out = kernel.parts, kernel.number, kernel.out
+    c = kernel.operand(text, "c", *batch)
+    c_m, c_n = kernel.slot(text, "c_m"), kernel.slot(text, "c_n")
+    extra = kernel.extra(text)
+    # Rows along k have their columns apart, and there are few of them.
+    lanes = 1 if kernel.spec.scheme == "dot" else max(1, kernel.shape.lanes // parts)
+
+    def write(row: str, sums: str, j: str, lanes: int, mask: str | None) -> None:
+        """For elements from column j on."""
+        kind = vector(number, lanes * parts)
+        value = text.load(kind, sums, kernel.size)
+        if parts == 2:
+            value = combined(kernel, text, value, text.load(kind, text.at(sums, number, "%stride"), kernel.size), lanes)
+        index = text.add(text.mul(row, c_m), text.mul(j, c_n))
+        address = text.at(c, out.kind, text.mul(index, parts))
+        result = Result(value, kind, lanes, row, j, *batch, address, mask, extra, out)
+        (kernel.spec.epilogue or (lambda text, result: result.store(text, result.value)))(text, result)
+
+    first_row = text.divide("%r", parts)[0]
+    first, end = (text.divide(x, parts)[0] for x in ("%n0", "%n1"))
+
+    def over_rows(i: str, _: list[str]) -> None:
+        row = text.add(first_row, i)
+        base = text.at("%sums", number, text.mul(text.mul(i, parts), "%stride"))
+
+        def place(j: str) -> str:
+            return text.at(base, number, text.mul(text.sub(j, first), parts))
+
+        j = first
+        if lanes > 1:
+            j, _ = text.loop(j, text.sub(end, lanes - 1), lanes, lambda j, _: write(row, place(j), j, lanes, None))
+        if lanes > 1 and parts == 1 and has_masks(kernel.target, 4) and has_masks(kernel.target, out.size):
+
+            def edge() -> None:
+                write(row, place(j), j, lanes, text.first_lanes(text.sub(end, j), lanes))
+
+            text.choose(text.compare("slt", j, end), edge)
+        else:
+            text.loop(j, end, 1, lambda j, _: write(row, place(j), j, 1, None))
+
+    text.loop(0, text.divide("%rows", parts)[0], 1, over_rows)
+    text.finish()
+
+
+def combined(kernel: Frame, text: Function, real: str, imaginary: str, lanes: int) -> str:
+    """Complex products: `real` has b times real parts of a, `imaginary` b times imaginary parts.
+
+    (x + iy)(u + iv) = xu - yv + i(xv + yu): of the second, parts change places and the first one changes its sign.
+    """
+    count = 2 * lanes
+    kind = vector(kernel.number, count)
+    order = [lane ^ 1 for lane in range(count)]
+    turned = text.shuffle(kernel.number, count, imaginary, "poison", order)
+    negative = text.line(f"fneg {kind} {turned}")
+    signed = text.shuffle(
+        kernel.number, count, negative, turned, [lane if lane % 2 == 0 else count + lane for lane in range(count)]
+    )
+    return text.line(f"fadd {kind} {real}, {signed}")

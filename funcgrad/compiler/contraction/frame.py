@@ -1,0 +1,177 @@
+"""What a function for products of matrices is made for, and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy
+
+from funcgrad.compiler.contraction.text import Element, Function, Module, element_of, vector
+from funcgrad.compiler.machine import Target
+
+SLOTS = (
+    *("a", "b", "c", "scratch"),
+    *("m", "n", "k", "block_m", "block_n", "block_k", "blocks_m", "blocks_n", "inner_batches"),
+    *("a_outer", "a_inner", "a_m", "a_k", "b_outer", "b_inner", "b_k", "b_n", "c_outer", "c_inner", "c_m", "c_n"),
+    *("partial_bytes", "panel_bytes"),
+)
+"""What the slots of a context hold: four addresses, then whole numbers. Strides count elements."""
+
+ADDRESSES = ("a", "b", "c", "scratch")
+ROW_BYTES = 2048  # of a row in a tile of a, at most
+ROW_PADDING = 64  # keeps rows of a tile out of each other's cache sets
+
+
+@dataclass(frozen=True)
+class Result:
+    """Some neighbours of c, with which an epilogue does what it wants.
+
+    Attributes:
+        value: the name of the register that holds the sums over k.
+        kind: its LLVM type.
+        lanes: how many elements it holds: `column` and those after it. (Complex ones are two numbers each.)
+        row, column: their indices (i64). If the plan has swapped the operands, indices of the transposed result.
+        outer, inner: indices of the batch (i64).
+        address: where c has the first of them.
+        mask: which lanes are elements of c; None if all are.
+        extra: the names of the addresses in the slots after `SLOTS`, as many as the spec says.
+    """
+
+    value: str
+    kind: str
+    lanes: int
+    row: str
+    column: str
+    outer: str
+    inner: str
+    address: str
+    mask: str | None
+    extra: tuple[str, ...]
+    element: Element
+
+    def load(self, text: Function, kind: str, address: str) -> str:
+        """As many neighbours of another array, from an address on; zeros where `mask` is false."""
+        if self.mask is None:
+            return text.load(vector(kind, self.lanes), address)
+        return text.masked_load(kind, self.lanes, address, self.mask)
+
+    def store(self, text: Function, value: str) -> None:
+        """Write to c what has the type of `value`, converted to the dtype of c."""
+        lanes = self.lanes * self.element.parts
+        value = self.element.narrow(text, value, lanes)
+        if self.mask is None:
+            text.store(vector(self.element.kind, lanes), value, self.address)
+        else:
+            text.masked_store(self.element.kind, lanes, value, self.address, self.mask)
+
+
+Epilogue = Callable[[Function, Result], None]
+Reader = Callable[[Function, str, str, str, str, tuple[str, ...]], str]
+
+
+@dataclass(frozen=True)
+class ContractionSpec:
+    """What a function for products of matrices is made for; all else are arguments of it.
+
+    Arguments:
+        a, b, out: dtypes of the operands and of the result. Sums are computed in float32 if the operands are narrower
+            floats.
+        scheme: the `scheme` of the plan.
+        epilogue: what to do with results, `epilogue(text, result)`; None to store them.
+        read_a: `read_a(text, outer, inner, m, k, extra)` writes code that gives element (m, k) of a, in memory's type;
+            None if a lies in memory with strides.
+        read_b: the same for b and (k, n). Only the schemes "panels" and "packed" can read b so.
+        extra: how many addresses follow the slots of the context, for the epilogue and the readers.
+        name: the name of the function. That which packs b is called like it, with "_pack" after it.
+    """
+
+    a: numpy.dtype
+    b: numpy.dtype
+    out: numpy.dtype
+    scheme: str = "in_place"
+    epilogue: Epilogue | None = None
+    read_a: Reader | None = None
+    read_b: Reader | None = None
+    extra: int = 0
+    name: str = "contraction"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The tile of a target: `rows` by `vectors` of `lanes` numbers; `depth` numbers of a row of a."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    depth: int
+    stride: int
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+
+def tile_shape(target: Target, number_size: int) -> Shape:
+    """As many rows as leave registers for two vectors of b and one number of a."""
+    lanes = max(1, target.vector_bytes // number_size)
+    many = target.vector_registers == 32 and target.vector_bytes in (16, 64)
+    rows = 14 if many and lanes > 1 else 6 if target.has_fma and lanes > 1 else 4
+    depth = ROW_BYTES // number_size
+    return Shape(rows, 2, lanes, depth, depth + ROW_PADDING // number_size)
+
+
+class Frame:
+    """What the functions of one spec have in common, and how they get at their arguments."""
+
+    def __init__(self, spec: ContractionSpec, module: Module):
+        self.spec, self.module, self.target = spec, module, module.target
+        self.a, self.b, self.out = element_of(spec.a), element_of(spec.b), element_of(spec.out)
+        self.wide = self.a if self.a.number_size >= self.b.number_size else self.b  # what sums are computed in
+        self.number, self.size, self.parts = self.wide.number, self.wide.number_size, self.wide.parts
+        self.shape = tile_shape(self.target, self.size)
+        # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
+        # code for it is written once and not for each register.
+        self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1
+        self.slots: dict[str, str] = {}
+
+    def helper(self, what: str) -> str:
+        """The name of a function that others call. What is the same for several specs has the same name."""
+        reader = {"rows": self.spec.read_a, "panel": self.spec.read_b, "finish": self.spec.epilogue}[what]
+        if reader is not None:
+            return f"{self.spec.name}_{what}"
+        if what == "finish":
+            how = "single" if self.spec.scheme == "dot" else "rows"
+            return f"contraction_finish_{how}_{self.number}_{self.out.dtype.name}"
+        return f"contraction_{what}_{(self.a if what == 'rows' else self.b).dtype.name}_{self.number}"
+
+    # Slots
+
+    def function(self, name: str, arguments: str, internal: bool = False) -> Function:
+        text = Function(self.module, name, arguments.split(", "), internal)
+        self.slots = {}
+        return text
+
+    def slot(self, text: Function, name: str, scale: int = 1) -> str:
+        """The number in a slot, times `scale`. All are to be read before the first branch."""
+        key = f"{name}*{scale}"
+        if key not in self.slots:
+            place = text.at("%context", "i64", SLOTS.index(name))
+            kind = "ptr" if name in ADDRESSES else "i64"
+            value = self.slots.get(f"{name}*1") or text.load(kind, place, 8)
+            self.slots[f"{name}*1"] = value
+            self.slots[key] = text.mul(value, scale) if scale > 1 else value
+        return self.slots[key]
+
+    def extra(self, text: Function) -> tuple[str, ...]:
+        """The addresses in the slots after the others."""
+        first = len(SLOTS)
+        return tuple(text.load("ptr", text.at("%context", "i64", first + i), 8) for i in range(self.spec.extra))
+
+    def operand(self, text: Function, name: str, outer: str, inner: str) -> str:
+        """Where the operand begins for an element of the batch."""
+        element = {"a": self.a, "b": self.b, "c": self.out}[name]
+        apart = text.add(
+            text.mul(outer, self.slot(text, f"{name}_outer")), text.mul(inner, self.slot(text, f"{name}_inner"))
+        )
+        return text.at(self.slot(text, name), element.kind, text.mul(apart, element.parts))
