@@ -30,6 +30,7 @@ Class = TypeVar("Class", bound=type)
 
 _MISSING: Any = object()
 _static_fields: dict[type, tuple[str, ...]] = {}
+_data_fields: dict[type, tuple[str, ...]] = {}
 
 
 # Taking trees apart, and putting them together
@@ -425,8 +426,18 @@ def register_dataclass(
         return instance
 
     _register(cls, flatten_instance, unflatten_instance, optree.GetAttrEntry)
-    _static_fields[cls] = static
+    _data_fields[cls], _static_fields[cls] = tuple(data), tuple(static)
     return cls
+
+
+def fields_of(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The names of the data fields and of the static fields of a registered dataclass; None for other classes."""
+    return (_data_fields[cls], _static_fields[cls]) if cls in _data_fields else None
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether a class is one of named tuples."""
+    return optree.is_namedtuple_class(cls)
 
 
 def register_node(

@@ -1,18 +1,22 @@
 """The bridge from Python to native code: native functions that take and give NumPy arrays."""
 
+import collections
 import ctypes
+import dataclasses
 import gc
 import sys
 import threading
 import tracemalloc
 import weakref
+from typing import Any, NamedTuple
 
 import numpy
 import pytest
 
+import funcgrad as fg
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray, WeakArray
-from funcgrad.compiler import bridge
+from funcgrad.compiler import COMPILERS, bridge
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import DonatedArrayError, ProgramError
 
@@ -538,3 +542,366 @@ def test_another_python_is_noticed(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(bridge, "API_VERSION_2", 3)
     assert "NumPy" in bridge.layout_problem()
+
+
+# Trees of arrays, as jitted functions take them
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@fg.tree.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    weight: Any
+    bias: Any
+    name: str = dataclasses.field(default="layer", metadata={"static": True})
+
+
+def array(*shape, dtype=FLOAT32):
+    return fg.array(numpy.arange(numpy.prod(shape, dtype=int)).reshape(shape).astype(dtype))
+
+
+def a_tree():
+    return (
+        [array(2), {"b": array(3), "a": (array(), None)}],
+        {"layer": Layer(array(2, 2), Pair(array(4), array(0, 2))), "more": WeakArray(numpy.array(1.0, FLOAT32))},
+    )
+
+
+OTHERWISE = object()
+
+
+def test_the_leaves_of_trees_are_read_from_left_to_right():
+    read = bridge.tree_reader(a_tree(), OTHERWISE)
+    for trees in (a_tree(), a_tree()):
+        buffers = read(*trees)
+        assert type(buffers) is list
+        assert [*map(id, buffers)] == [id(x._data) for x in fg.tree.leaves(trees)]
+    assert bridge.tree_reader((), OTHERWISE)() == []
+
+
+def changed(place, value):
+    """A function that puts a value at a place of a tree."""
+
+    def change(tree):
+        if not place:
+            return value
+        first, rest = place[0], changed(place[1:], value)
+        if isinstance(tree, dict):
+            return tree | {first: rest(tree.get(first))}
+        if isinstance(tree, (list, tuple)):
+            return type(tree)([*tree[:first], rest(tree[first]), *tree[first + 1 :]])
+        return dataclasses.replace(tree, **{first: rest(getattr(tree, first))})
+
+    return change
+
+
+OTHERS = {
+    "a shape": changed([0, 0], array(3)),
+    "a rank": changed([0, 0], array(2, 1)),
+    "a dtype": changed([0, 0], array(2, dtype=numpy.int32)),
+    "a weak array": changed([0, 1, "a", 0], WeakArray(numpy.array(0, FLOAT32))),
+    "a strong array": changed([1, "more"], array()),
+    "a number": changed([1, "more"], 1.0),
+    "a NumPy array": changed([0, 0], numpy.zeros(2, FLOAT32)),
+    "an array with gaps": changed([0, 0], ConcreteArray(numpy.zeros(4, FLOAT32)[::2])),
+    "an array for None": changed([0, 1, "a", 1], array()),
+    "None for an array": changed([0, 0], None),
+    "a tuple for a list": changed([0], (array(2), a_tree()[0][1])),
+    "a list for a tuple": changed([0, 1, "a"], [array(), None]),
+    "a longer list": changed([0], [*a_tree()[0], None]),
+    "a shorter list": changed([0], [array(2)]),
+    "another key": changed([0, 1], {"b": array(3), "c": (array(), None)}),
+    "one key more": changed([0, 1, "c"], None),
+    "a key that is no string": changed([0, 1], {"b": array(3), 1: (array(), None)}),
+    "another class": changed([1, "layer", "bias"], (array(4), array(0, 2))),
+    "another static field": changed([1, "layer", "name"], "other"),
+    "a tree for an array": changed([0, 0], (array(2),)),
+    "something else": changed([0, 0], object()),
+    "no object of a class": changed([1, "layer"], array()),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
+def test_trees_of_another_kind_are_not_read(change):
+    read = bridge.tree_reader(a_tree(), OTHERWISE)
+    before = counts(OTHERWISE, array, Layer, Pair)
+    other = change(a_tree())
+    for _ in range(100):
+        assert read(*other) is OTHERWISE
+        assert read(*a_tree()) is not OTHERWISE
+    assert all(abs(a - b) < 20 for a, b in zip(counts(OTHERWISE, array, Layer, Pair), before, strict=True))
+
+
+def test_another_number_of_trees_is_not_read():
+    read = bridge.tree_reader(a_tree(), OTHERWISE)
+    assert read() is OTHERWISE and read(*a_tree(), None) is OTHERWISE and read(a_tree()) is OTHERWISE
+
+
+def test_an_object_without_a_field_is_not_read():
+    read = bridge.tree_reader(a_tree(), OTHERWISE)
+    other = a_tree()
+    empty = object.__new__(Layer)
+    other[1]["layer"] = empty
+    assert read(*other) is OTHERWISE
+    read(*a_tree())  # no error is left behind
+
+
+def test_the_order_of_the_keys_of_a_dict_does_not_matter():
+    x, y = array(2), array(3)
+    read = bridge.tree_reader(({"b": x, "a": y},), OTHERWISE)
+    assert [len(b) for b in read({"a": y, "b": x})] == [3, 2] == [len(b) for b in read({"b": x, "a": y})]
+
+
+def test_what_is_the_same_has_to_be_the_same_object():
+    value = ("some", "value")
+    read = bridge.tree_reader((bridge.Same(value), array(2)), OTHERWISE)
+    assert read(value, array(2)) is not OTHERWISE
+    assert read((*value,), array(2)) is OTHERWISE
+
+
+class Computed:
+    """A class whose fields are computed when one looks at them."""
+
+    @property
+    def x(self):
+        return array(2)
+
+
+class Reversed(NamedTuple):
+    left: Any
+    right: Any
+
+
+def test_there_is_no_reader_for_trees_that_only_python_can_read():
+    fg.tree.register_dataclass(Computed, ["x"], [])
+    with pytest.warns(UserWarning, match="namedtuple"):
+        fg.tree.register_node(Reversed, lambda x: ((x.right, x.left), None), lambda _, both: Reversed(*both[::-1]))
+    deleted = array(2)
+    deleted.delete()
+    for x in [Computed(), Reversed(array(2), array(2)), {1: array(2)}, 1.0, deleted, collections.OrderedDict()]:
+        assert bridge.tree_reader((x,), OTHERWISE) is None
+
+
+def test_nothing_is_left_after_reading_many_trees():
+    read, trees, other = bridge.tree_reader(a_tree(), OTHERWISE), a_tree(), changed([1, "more"], 1.0)(a_tree())
+    gc.collect()
+    leaves = [*fg.tree.leaves(trees), *(x._data for x in fg.tree.leaves(trees))]
+    before, blocks = counts(*leaves, trees, OTHERWISE), sys.getallocatedblocks()
+    for _ in range(20_000):
+        read(*trees)
+        read(*other)
+    gc.collect()
+    assert counts(*leaves, trees, OTHERWISE) == before
+    assert sys.getallocatedblocks() - blocks < 200
+
+
+# Jitted functions
+
+
+def compile_copy(program):
+    """A compiler for functions that give a copy of their first argument."""
+    (result,) = program.out_avals
+    form = [[(x.shape, x.dtype) for x in avals] for avals in (program.in_avals, program.out_avals)]
+    return native(copying(numpy.zeros(result.shape, result.dtype).nbytes, target=len(form[0])), *form)
+
+
+@pytest.fixture
+def compilers(monkeypatch):
+    """The name of a compiler that makes native functions."""
+    monkeypatch.setitem(COMPILERS, "copy", compile_copy)
+
+
+@pytest.fixture(params=["default", "copy"])
+def compiler(request, compilers):
+    return request.param
+
+
+def traces(compiler, **options):
+    """A jitted function that gives the first array among its arguments, and a list of what was traced."""
+    seen = []
+
+    def function(*args, **kwargs):
+        seen.append((args, kwargs))
+        return next(x for x in fg.tree.leaves((args, kwargs)) if isinstance(x, fg.Array)) + 0
+
+    return fg.jit(function, compiler=compiler, **options), seen
+
+
+def check(function, *args, **kwargs):
+    """Calls a function several times: it gives the first array among its arguments."""
+    first = next(x for x in fg.tree.leaves((args, kwargs)) if isinstance(x, fg.Array))
+    for _ in range(4):
+        y = function(*args, **kwargs)
+        assert type(y) is type(first) and y.dtype is first.dtype and y.shape == first.shape
+        numpy.testing.assert_array_equal(y, first)
+
+
+def test_calls_like_earlier_ones_need_no_tracing(compiler):
+    function, seen = traces(compiler)
+    for count, arguments in enumerate(
+        [
+            (array(3),),
+            (array(4),),
+            (array(3, dtype=numpy.int32),),
+            (array(3), array(2)),
+            ((array(3), array(2)),),
+            ([array(3), array(2)],),
+            ({"a": array(3), "b": array(2)},),
+            ({"a": array(3), "c": array(2)},),
+            (array(3), None),
+            (Layer(array(3), array(2)),),
+            (Layer(array(3), array(2), "other"),),
+            (array(3), 1.0),
+            (array(3), 1),
+            a_tree(),
+        ]
+    ):
+        check(function, *arguments)
+        assert len(seen) == count + 1
+        check(function, *arguments)
+        assert len(seen) == count + 1
+
+
+def test_arguments_by_name_are_told_apart(compiler):
+    function, seen = traces(compiler)
+    x, y = array(3), array(2)
+    check(function, x, b=y)
+    check(function, x, c=y)
+    check(function, a=x, b=y)
+    check(function, b=y, a=x)
+    check(function, x, y)
+    assert len(seen) == 4
+
+
+def test_static_arguments_are_told_apart(compiler):
+    function, seen = traces(compiler, static_argnums=1, static_argnames="name")
+    for n, name in [(1, "a"), (True, "a"), (1.0, "a"), (1, "b"), (2, "b"), ((1, 2), "b"), (None, "b")]:
+        check(function, array(3), n, name=name)
+    assert len(seen) == 7
+    check(function, array(3), (1, 2), name="b")
+    assert len(seen) == 7
+
+
+def test_unusual_arguments_get_usual_results(compiler):
+    function, seen = traces(compiler)
+    x = ConcreteArray(numpy.arange(6, dtype=FLOAT32))
+    gaps = ConcreteArray(numpy.arange(12, dtype=FLOAT32)[::2])
+    check(function, x)
+    check(function, gaps)
+    check(function, x)
+    assert len(seen) == 1
+    numpy.testing.assert_array_equal(function(numpy.arange(6, dtype=FLOAT32)), x)
+
+
+def test_transforms_see_a_jitted_function_that_ran_before():
+    square = fg.jit(lambda x: x * x)
+    x = fg.array(3.0)
+    for _ in range(4):
+        assert square(x) == 9
+    assert fg.grad(square)(x) == 6
+    assert fg.grad(fg.grad(square))(x) == 2
+    assert list(fg.vmap(square)(fg.array([1.0, 2.0]))) == [1, 4]
+    assert "call" in str(fg.make_program(square)(x))
+    with Counting() as counting:
+        square(x)
+    assert counting.seen == ["call"]
+
+
+class Counting(fg.Interpreter):
+    def __init__(self):
+        self.seen = []
+
+    def interpret(self, primitive, operands, params):
+        self.seen.append(primitive.name)
+        return primitive(*operands, **params)
+
+
+def test_donated_arguments_are_given_up_each_time(compiler):
+    function, seen = traces(compiler, donate_argnums=0)
+    for _ in range(5):
+        x = array(3)
+        numpy.testing.assert_array_equal(function(x), numpy.arange(3))
+        assert x.is_deleted()
+        with pytest.raises(DonatedArrayError):
+            function(x)
+    assert len(seen) == 1
+
+
+def test_weak_results_stay_weak(compiler):
+    function = fg.jit(lambda x: x * 1.0, compiler=compiler)
+    for _ in range(5):
+        assert function(2.0).weak_type
+        y = function(WeakArray(numpy.array(2.0, FLOAT32)))
+        assert y.weak_type and type(y) is WeakArray and y == 2
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda x: x,
+        lambda x: (x,),
+        lambda x: [x],
+        lambda x: {"b": x, "a": None},
+        lambda x: Layer(x, None),
+        lambda x: Layer(None, Pair(x, [None, ()]), "other"),
+        lambda x: Pair((), {"z": 0, "a": x}["a"]),
+    ],
+)
+def test_results_come_in_their_tree(compiler, pack):
+    function = fg.jit(lambda x: pack(x + 0), compiler=compiler)
+    x = array(3)
+    for _ in range(5):
+        y = function(x)
+        assert fg.tree.structure(y) == fg.tree.structure(pack(x)) and str(y) == str(pack(x))
+
+
+def test_a_cleared_cache_traces_again(compiler):
+    function, seen = traces(compiler)
+    check(function, array(3))
+    function.clear_cache()
+    check(function, array(3))
+    assert len(seen) == 2
+
+
+def test_an_error_of_a_call_is_the_same_each_time(compiler):
+    function, _ = traces(compiler)
+    check(function, array(3))
+    for _ in range(3):
+        with pytest.raises(fg.errors.ArgumentTypeError, match="neither an array"):
+            function(array(3), "text")
+
+
+def test_many_threads_call_one_jitted_function(compiler):
+    function, _ = traces(compiler)
+    wrong = []
+
+    def work(number):
+        x = fg.array(numpy.full(3, number, FLOAT32))
+        for _ in range(300):
+            if not (numpy.asarray(function(x, {"a": x})) == number).all():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_nothing_is_left_after_many_calls_of_a_jitted_function(compiler):
+    function = fg.jit(lambda tree: {"a": tree[0] + 0}, compiler=compiler)
+    trees = (array(3), {"b": [array(2)]})
+    for _ in range(100):
+        function(trees)
+    gc.collect()
+    before, blocks = counts(*fg.tree.leaves(trees), FLOAT32), sys.getallocatedblocks()
+    for _ in range(20_000):
+        function(trees)
+    gc.collect()
+    assert all(abs(a - b) < 20 for a, b in zip(counts(*fg.tree.leaves(trees), FLOAT32), before, strict=True))
+    assert sys.getallocatedblocks() - blocks < 200

@@ -2,539 +2,74 @@
 
 `native_callable` makes a Python function of machine code: it takes arrays, allocates the results, writes the addresses
 of all buffers into a table, and calls the code. A call costs about a tenth of a microsecond. For that, the function has
-to be native itself: a builtin, like those of an extension module, but written in LLVM's language below. There is one
-such function for the whole library. What distinguishes one `native_callable` from the other is data, a *specification*.
+to be native itself: a builtin, like those of an extension module, but written in LLVM's language (in `bridge_code.py`).
+There is one such function for the whole library. What distinguishes one `native_callable` from the other is data, its
+*specification*.
 
 The builtin takes an array only if it finds what it expects: exactly a `numpy.ndarray`, of the right dtype and shape,
 its elements in order and without gaps. Anything else goes to a Python function, `Signature.usual`, which makes such an
 array of it or says what is wrong.
 
-This is the only file that knows how objects lie in memory. What it believes is compared with what Python says before it
-is used. Where they differ, as on another Python than CPython or one without the interpreter lock, a function in Python
-takes the place of the builtin, and does the same more slowly.
+`tree_callable` and `tree_reader` make builtins that take the arguments of a jitted function just as they were passed,
+pytrees of arrays of the library, if they are like those of an earlier call. Such a call needs no Python at all.
+
+Nothing else in the library knows how objects lie in memory. What is believed is compared with what Python says before
+it is used. Where they differ, as on another Python than CPython or one without the interpreter lock, a function in
+Python takes the place of the builtin, and does the same more slowly.
 """
 
 from __future__ import annotations
 
 import ctypes
-import re
+import inspect
 import struct
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from types import BuiltinFunctionType, MemberDescriptorType
 from typing import Any
 
 import numpy
 
-from funcgrad import dtypes
+from funcgrad import dtypes, tree
 from funcgrad.array import ConcreteArray, WeakArray
+from funcgrad.compiler.bridge_code import (
+    API_NDARRAY,
+    API_NEW_ARRAY,
+    API_VERSION,
+    API_VERSION_2,
+    ARENA_ALIGNMENT,
+    ARRAY_LAYOUT,
+    DICT_NODE,
+    DTYPE_LAYOUT,
+    INPUT,
+    KEPT_ARENAS,
+    LARGEST_KEPT_ARENA,
+    LEAF,
+    LIST_LAYOUT,
+    LIST_NODE,
+    NODE,
+    OBJECT_LAYOUT,
+    OBJECT_NODE,
+    OUTPUT,
+    PROCESS,
+    SAME,
+    SINGLE,
+    SPECIFICATION,
+    STACK_ARENA,
+    TUPLE,
+    TUPLE_LAYOUT,
+    TUPLE_NODE,
+    builtin_ir,
+)
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import ProgramError
 
+CONTAINERS = ("list", "tuple", "single")
 UNLOCK_ABOVE = 5000.0  # nanoseconds of work, from which on other Python threads may run meanwhile
-ARENA_ALIGNMENT = 64
-STACK_ARENA = 1 << 14  # bytes: an arena up to here lies on the stack
-KEPT_ARENAS = 8
-LARGEST_KEPT_ARENA = 1 << 30  # bytes
-
-Array = tuple[Sequence[int], Any]  # shape and dtype
-
-
-# How objects lie in memory, in bytes from their beginning. `layout_problem` verifies it.
-
-TUPLE_LAYOUT = {"size": 16, "items": 24}
-LIST_LAYOUT = {"items": 24}
-OBJECT_LAYOUT = {"type": 8}
-ARRAY_LAYOUT = {"data": 16, "ndim": 24, "shape": 32, "dtype": 56, "flags": 64}
-DTYPE_LAYOUT = {"order": 26, "number": 28}
-IN_ORDER_AND_ALIGNED = 0x0101  # NumPy's flags C_CONTIGUOUS and ALIGNED
-
-# Places in NumPy's table of its C functions, https://numpy.org/doc/stable/reference/c-api/array.html
-
-API_VERSION, API_NDARRAY, API_NEW_ARRAY = 0, 2, 94
-API_VERSION_2 = 0x02000000
-
-
-def words(*names: str) -> dict[str, int]:
-    """Where the words of 8 bytes of a record are that have these names."""
-    return {name: 8 * place for place, name in enumerate(names)}
-
-
-# The records that we make for the builtin. Each word is a number or an address.
-
-PROCESS = words(
-    *("ndarray", "byte", "system_error", "new_array", "new_object", "new_list", "new_tuple", "increase", "decrease"),
-    *("vectorcall", "set_error", "save_thread", "restore_thread", "arenas"),
-    *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
-)
-SPECIFICATION = words(
-    *("process", "entry", "unlocked", "arena", "table_size", "inputs", "input_count", "outputs", "output_count"),
-    *("fixed", "fixed_count", "functions", "function_count", "container", "usual", "otherwise"),
-)
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape")
-OUTPUT = words("wrapper", "dtype", "ndim", "shape", "shape_tuple")
-LIST, TUPLE, SINGLE = range(3)  # containers of results
-
-# The builtin
-#
-# It is LLVM's language with a few lines in place of longer ones, which `expanded` writes out:
-#
-#   %x = field T %base NAME    read a T at a place that has a name, from the beginning of an object
-#   %x = item T %base %i       read the i-th of many Ts that follow each other
-#   set %base NAME %value      write an address
-#   put %base %i %value        write the i-th address
-#   for %i below %n ... end    do something for each %i from 0 to %n - 1
-
-BUILTIN = """
-@impossible = private constant [60 x i8] c"the bridge to native code was handed arrays of other shapes\\00"
-
-; Whether the arguments are what the specification says. If so, the addresses of their elements are put into the table,
-; and the arrays into `held`.
-define internal i1 @matches(ptr %process, ptr %spec, ptr %args, i64 %count, ptr %table, ptr %held) {
-start:
-  %wanted.count = field i64 %spec SPECIFICATION.input_count
-  %inputs = field ptr %spec SPECIFICATION.inputs
-  %ndarray = field ptr %process PROCESS.ndarray
-  %right.count = icmp eq i64 %count, %wanted.count
-  br i1 %right.count, label %arguments, label %no
-arguments:
-  for %i below %count
-  %argument = item ptr %args %i
-  %offset = mul i64 %i, INPUT.SIZE
-  %input = getelementptr i8, ptr %inputs, i64 %offset
-  %wrapper = field ptr %input INPUT.wrapper
-  %bare = icmp eq ptr %wrapper, null
-  br i1 %bare, label %buffer, label %wrapped
-wrapped:
-  %type = field ptr %argument OBJECT.type
-  %right.wrapper = icmp eq ptr %type, %wrapper
-  br i1 %right.wrapper, label %unwrap, label %no
-unwrap:
-  %inner = field ptr %argument WRAPPER.data
-  %filled = icmp ne ptr %inner, null
-  br i1 %filled, label %buffer, label %no
-buffer:
-  %array = phi ptr [%argument, %i.body], [%inner, %unwrap]
-  %array.type = field ptr %array OBJECT.type
-  %is.array = icmp eq ptr %array.type, %ndarray
-  br i1 %is.array, label %look, label %no
-look:
-  %flags = field i32 %array ARRAY.flags
-  %set = and i32 %flags, IN_ORDER_AND_ALIGNED
-  %right.flags = icmp eq i32 %set, IN_ORDER_AND_ALIGNED
-  %ndim = field i32 %array ARRAY.ndim
-  %wanted.ndim = field i32 %input INPUT.ndim
-  %right.ndim = icmp eq i32 %ndim, %wanted.ndim
-  %fine = and i1 %right.flags, %right.ndim
-  br i1 %fine, label %look.closer, label %no
-look.closer:
-  %dtype = field ptr %array ARRAY.dtype
-  %wanted.dtype = field ptr %input INPUT.dtype
-  %same.dtype = icmp eq ptr %dtype, %wanted.dtype
-  br i1 %same.dtype, label %lengths, label %another.dtype
-another.dtype: ; there may be several objects for one dtype
-  %number = field i32 %dtype DTYPE.number
-  %wanted.number = field i32 %input INPUT.number
-  %right.number = icmp eq i32 %number, %wanted.number
-  %order = field i8 %dtype DTYPE.order
-  %native = icmp eq i8 %order, NATIVE
-  %no.order = icmp eq i8 %order, NO_ORDER
-  %right.order = or i1 %native, %no.order
-  %equal.dtype = and i1 %right.number, %right.order
-  br i1 %equal.dtype, label %lengths, label %no
-lengths:
-  %shape = field ptr %array ARRAY.shape
-  %wanted.shape = field ptr %input INPUT.shape
-  %axes = zext i32 %ndim to i64
-  br label %compare
-compare:
-  for %axis below %axes
-  %length = item i64 %shape %axis
-  %wanted.length = item i64 %wanted.shape %axis
-  %right.length = icmp eq i64 %length, %wanted.length
-  br i1 %right.length, label %right, label %no
-right:
-  end
-  %data = field ptr %array ARRAY.data
-  put %table %i %data
-  put %held %i %array
-  end
-  ret i1 true
-no:
-  ret i1 false
-}
-
-; A block of memory as a NumPy array of bytes, or null if there is none.
-define internal ptr @take_arena(ptr %process, ptr %size) {
-start:
-  %bytes = load i64, ptr %size
-  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
-  br label %search
-search:
-  for %i below KEPT_ARENAS
-  %kept = item ptr %arenas %i
-  %is.kept = icmp ne ptr %kept, null
-  br i1 %is.kept, label %measure, label %other
-measure:
-  %shape = field ptr %kept ARRAY.shape
-  %length = load i64, ptr %shape
-  %enough = icmp sge i64 %length, %bytes
-  br i1 %enough, label %found, label %other
-found:
-  put %arenas %i null
-  ret ptr %kept
-other:
-  end
-  br label %make.room
-make.room:
-  for %j below KEPT_ARENAS
-  %small = item ptr %arenas %j
-  %is.small = icmp ne ptr %small, null
-  br i1 %is.small, label %drop, label %next
-drop:
-  put %arenas %j null
-  %decrease = field ptr %process PROCESS.decrease
-  call void %decrease(ptr %small)
-  br label %make
-next:
-  end
-  br label %make
-make:
-  %byte = field ptr %process PROCESS.byte
-  %increase = field ptr %process PROCESS.increase
-  call void %increase(ptr %byte)
-  %ndarray = field ptr %process PROCESS.ndarray
-  %new = field ptr %process PROCESS.new_array
-  %block = call ptr %new(ptr %ndarray, ptr %byte, i32 1, ptr %size, ptr null, ptr null, i32 0, ptr null)
-  ret ptr %block
-}
-
-define internal void @give_arena_back(ptr %process, ptr %block) {
-start:
-  %shape = field ptr %block ARRAY.shape
-  %length = load i64, ptr %shape
-  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
-  %small = icmp sle i64 %length, LARGEST_KEPT_ARENA
-  br i1 %small, label %search, label %full
-search:
-  for %i below KEPT_ARENAS
-  %kept = item ptr %arenas %i
-  %free = icmp eq ptr %kept, null
-  br i1 %free, label %keep, label %taken
-keep:
-  put %arenas %i %block
-  ret void
-taken:
-  end
-  br label %full
-full:
-  %decrease = field ptr %process PROCESS.decrease
-  call void %decrease(ptr %block)
-  ret void
-}
-
-; Lets go of all blocks that wait for a next call.
-define ptr @free_arenas(ptr %self, ptr %none) {
-start:
-  %words = field ptr %self TUPLE.items
-  %spec = field ptr %words ARRAY.data
-  %process = field ptr %spec SPECIFICATION.process
-  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
-  %decrease = field ptr %process PROCESS.decrease
-  br label %all
-all:
-  for %i below KEPT_ARENAS
-  %kept = item ptr %arenas %i
-  %is.kept = icmp ne ptr %kept, null
-  br i1 %is.kept, label %drop, label %next
-drop:
-  put %arenas %i null
-  call void %decrease(ptr %kept)
-  br label %next
-next:
-  end
-  %result = field ptr %spec SPECIFICATION.otherwise
-  %increase = field ptr %process PROCESS.increase
-  call void %increase(ptr %result)
-  ret ptr %result
-}
-
-; A new result; the address of its elements goes to `data`. Null if there is no memory.
-define internal ptr @new_result(ptr %process, ptr %output, ptr %data) {
-start:
-  %increase = field ptr %process PROCESS.increase
-  %dtype = field ptr %output OUTPUT.dtype
-  call void %increase(ptr %dtype) ; which the array takes from us
-  %new = field ptr %process PROCESS.new_array
-  %ndarray = field ptr %process PROCESS.ndarray
-  %ndim = field i32 %output OUTPUT.ndim
-  %shape = field ptr %output OUTPUT.shape
-  %array = call ptr %new(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
-  %failed = icmp eq ptr %array, null
-  br i1 %failed, label %error, label %made
-made:
-  %elements = field ptr %array ARRAY.data
-  store ptr %elements, ptr %data
-  %wrapper = field ptr %output OUTPUT.wrapper
-  %bare = icmp eq ptr %wrapper, null
-  br i1 %bare, label %done, label %wrap
-wrap:
-  %new.object = field ptr %process PROCESS.new_object
-  %object = call ptr %new.object(ptr %wrapper, i64 0)
-  %no.object = icmp eq ptr %object, null
-  br i1 %no.object, label %lose, label %fill
-fill:
-  %shape.tuple = field ptr %output OUTPUT.shape_tuple
-  call void %increase(ptr %shape.tuple)
-  call void %increase(ptr %dtype)
-  set %object WRAPPER.data %array
-  set %object WRAPPER.dtype %dtype
-  set %object WRAPPER.shape %shape.tuple
-  ret ptr %object
-done:
-  ret ptr %array
-lose:
-  %decrease = field ptr %process PROCESS.decrease
-  call void %decrease(ptr %array)
-  ret ptr null
-error:
-  ret ptr null
-}
-
-; Makes the results and calls the native code; gives what the caller gets, or null.
-define internal ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held) {
-start:
-  %inputs = field i64 %spec SPECIFICATION.input_count
-  %count = field i64 %spec SPECIFICATION.output_count
-  %outputs = field ptr %spec SPECIFICATION.outputs
-  %decrease = field ptr %process PROCESS.decrease
-  %one = alloca ptr
-  store ptr null, ptr %one
-  %container = field i64 %spec SPECIFICATION.container
-  switch i64 %container, label %list [i64 TUPLE.KIND, label %tuple  i64 SINGLE.KIND, label %results]
-list:
-  %new.list = field ptr %process PROCESS.new_list
-  %a.list = call ptr %new.list(i64 %count)
-  %no.list = icmp eq ptr %a.list, null
-  br i1 %no.list, label %error, label %made.list
-made.list:
-  %list.items = field ptr %a.list LIST.items
-  br label %results
-tuple:
-  %new.tuple = field ptr %process PROCESS.new_tuple
-  %a.tuple = call ptr %new.tuple(i64 %count)
-  %no.tuple = icmp eq ptr %a.tuple, null
-  br i1 %no.tuple, label %error, label %made.tuple
-made.tuple:
-  %tuple.items = getelementptr i8, ptr %a.tuple, i64 TUPLE.items
-  br label %results
-results:
-  %box = phi ptr [null, %start], [%a.list, %made.list], [%a.tuple, %made.tuple]
-  %items = phi ptr [%one, %start], [%list.items, %made.list], [%tuple.items, %made.tuple]
-  %first = getelementptr ptr, ptr %table, i64 %inputs
-  br label %each
-each:
-  for %i below %count
-  %offset = mul i64 %i, OUTPUT.SIZE
-  %output = getelementptr i8, ptr %outputs, i64 %offset
-  %data = getelementptr ptr, ptr %first, i64 %i
-  %result = call ptr @new_result(ptr %process, ptr %output, ptr %data)
-  %no.result = icmp eq ptr %result, null
-  br i1 %no.result, label %lose, label %more
-more:
-  put %items %i %result
-  end
-  %fixed.count = field i64 %spec SPECIFICATION.fixed_count
-  %fixed = field ptr %spec SPECIFICATION.fixed
-  %second = getelementptr ptr, ptr %first, i64 %count
-  br label %addresses
-addresses:
-  for %k below %fixed.count
-  %address = item ptr %fixed %k
-  put %second %k %address
-  end
-  %function.count = field i64 %spec SPECIFICATION.function_count
-  %functions = field ptr %spec SPECIFICATION.functions
-  %third = getelementptr ptr, ptr %second, i64 %fixed.count
-  %fourth = getelementptr ptr, ptr %third, i64 1
-  br label %code
-code:
-  for %f below %function.count
-  %function = item ptr %functions %f
-  put %fourth %f %function
-  end
-  %arena.bytes = field i64 %spec SPECIFICATION.arena
-  %little = icmp sle i64 %arena.bytes, STACK_ARENA
-  br i1 %little, label %on.stack, label %on.heap
-on.stack:
-  %stack = alloca i8, i64 %arena.bytes, align ARENA_ALIGNMENT
-  br label %ready
-on.heap:
-  %size = getelementptr i8, ptr %spec, i64 SPECIFICATION.arena
-  %block = call ptr @take_arena(ptr %process, ptr %size)
-  %no.block = icmp eq ptr %block, null
-  br i1 %no.block, label %lose, label %align
-align:
-  %block.data = field ptr %block ARRAY.data
-  %block.number = ptrtoint ptr %block.data to i64
-  %up = add i64 %block.number, ARENA_ALIGNMENT_LESS_1
-  %aligned = and i64 %up, MINUS_ARENA_ALIGNMENT
-  %heap = inttoptr i64 %aligned to ptr
-  br label %ready
-ready:
-  %arena = phi ptr [%stack, %on.stack], [%heap, %align]
-  %arena.block = phi ptr [null, %on.stack], [%block, %align]
-  store ptr %arena, ptr %third
-  %entry = field ptr %spec SPECIFICATION.entry
-  %unlocked = field i64 %spec SPECIFICATION.unlocked
-  %is.locked = icmp eq i64 %unlocked, 0
-  br i1 %is.locked, label %locked, label %hold
-locked:
-  call void %entry(ptr %table)
-  br label %finished
-hold: ; another thread may now let go of an array that we were only lent
-  %increase = field ptr %process PROCESS.increase
-  br label %hold.all
-hold.all:
-  for %h below %inputs
-  %array = item ptr %held %h
-  call void %increase(ptr %array)
-  end
-  %save = field ptr %process PROCESS.save_thread
-  %restore = field ptr %process PROCESS.restore_thread
-  %thread = call ptr %save()
-  call void %entry(ptr %table)
-  call void %restore(ptr %thread)
-  br label %release
-release:
-  for %r below %inputs
-  %released = item ptr %held %r
-  call void %decrease(ptr %released)
-  end
-  br label %finished
-finished:
-  %has.block = icmp ne ptr %arena.block, null
-  br i1 %has.block, label %give.back, label %end
-give.back:
-  call void @give_arena_back(ptr %process, ptr %arena.block)
-  br label %end
-end:
-  %is.single = icmp eq ptr %box, null
-  %single = load ptr, ptr %one
-  %answer = select i1 %is.single, ptr %single, ptr %box
-  ret ptr %answer
-lose: ; what was made so far
-  %no.box = icmp eq ptr %box, null
-  br i1 %no.box, label %lose.single, label %lose.box
-lose.box:
-  call void %decrease(ptr %box)
-  ret ptr null
-lose.single:
-  %made = load ptr, ptr %one
-  %nothing = icmp eq ptr %made, null
-  br i1 %nothing, label %error, label %lose.one
-lose.one:
-  call void %decrease(ptr %made)
-  br label %error
-error:
-  ret ptr null
-}
-
-; The builtin itself: METH_FASTCALL of https://docs.python.org/3/c-api/structures.html
-define ptr @call(ptr %self, ptr %args, i64 %count) {
-start:
-  %words = field ptr %self TUPLE.items
-  %spec = field ptr %words ARRAY.data
-  %process = field ptr %spec SPECIFICATION.process
-  %table.size = field i64 %spec SPECIFICATION.table_size
-  %inputs = field i64 %spec SPECIFICATION.input_count
-  %table = alloca ptr, i64 %table.size
-  %held = alloca ptr, i64 %inputs
-  %usual = call i1 @matches(ptr %process, ptr %spec, ptr %args, i64 %count, ptr %table, ptr %held)
-  br i1 %usual, label %fast, label %slow
-fast:
-  %result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
-  ret ptr %result
-slow:
-  %otherwise = field ptr %spec SPECIFICATION.otherwise
-  %no.otherwise = icmp eq ptr %otherwise, null
-  br i1 %no.otherwise, label %ask, label %decline
-decline:
-  %increase = field ptr %process PROCESS.increase
-  call void %increase(ptr %otherwise)
-  ret ptr %otherwise
-ask:
-  %python = field ptr %spec SPECIFICATION.usual
-  %vectorcall = field ptr %process PROCESS.vectorcall
-  %arrays = call ptr %vectorcall(ptr %python, ptr %args, i64 %count, ptr null)
-  %refused = icmp eq ptr %arrays, null
-  br i1 %refused, label %error, label %again
-again:
-  %decrease = field ptr %process PROCESS.decrease
-  %items = getelementptr i8, ptr %arrays, i64 TUPLE.items
-  %size = field i64 %arrays TUPLE.size
-  %now.usual = call i1 @matches(ptr %process, ptr %spec, ptr %items, i64 %size, ptr %table, ptr %held)
-  br i1 %now.usual, label %fast.now, label %bug
-fast.now:
-  %late.result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
-  call void %decrease(ptr %arrays)
-  ret ptr %late.result
-bug:
-  call void %decrease(ptr %arrays)
-  %set.error = field ptr %process PROCESS.set_error
-  %system.error = field ptr %process PROCESS.system_error
-  call void %set.error(ptr %system.error, ptr @impossible)
-  br label %error
-error:
-  ret ptr null
-}
-"""
-
-
-def expanded(text: str, names: dict[str, int]) -> str:
-    """The builtin in LLVM's language: our own lines written out, and numbers in place of names."""
-    lines: list[str] = []
-    block, open_loops = "", []
-    for line in text.splitlines():
-        line = line.partition(";")[0].rstrip()
-        match line.split():
-            case [name, "=", "field", kind, base, place]:
-                lines += [
-                    f"{name}.at = getelementptr i8, ptr {base}, i64 {place}",
-                    f"{name} = load {kind}, ptr {name}.at",
-                ]
-            case [name, "=", "item", kind, base, number]:
-                lines += [f"{name}.at = getelementptr {kind}, ptr {base}, i64 {number}"]
-                lines += [f"{name} = load {kind}, ptr {name}.at"]
-            case ["set" | "put" as what, base, place, value]:
-                kind = "i8" if what == "set" else "ptr"
-                at = f"%at{len(lines)}"
-                lines += [f"{at} = getelementptr {kind}, ptr {base}, i64 {place}", f"store ptr {value}, ptr {at}"]
-            case ["for", i, "below", times]:
-                label = i[1:]
-                lines += [f"br label {i}.head", f"{label}.head:"]
-                lines += [
-                    f"{i} = phi i64 [0, %{block}], [{i}.next, {i}.again]",
-                    f"{i}.more = icmp slt i64 {i}, {times}",
-                ]
-                lines += [f"br i1 {i}.more, label {i}.body, label {i}.done", f"{label}.body:"]
-                block = f"{label}.body"
-                open_loops.append(i)
-            case ["end"]:
-                i = open_loops.pop()
-                label = i[1:]
-                lines += [f"br label {i}.again", f"{label}.again:", f"{i}.next = add i64 {i}, 1"]
-                lines += [f"br label {i}.head", f"{label}.done:"]
-                block = f"{label}.done"
-            case [label] if label.endswith(":"):
-                block = label[:-1]
-                lines.append(line)
-            case _:
-                lines.append(line)
-    return re.sub(r"(?<![\w.%@])[A-Z][A-Z_0-9]+(\.\w+)?", lambda found: str(names[found[0]]), "\n".join(lines))
 
 
 def _word(address: int) -> int:
@@ -558,7 +93,7 @@ def _slot(name: str) -> int | None:
 
 
 def layout_problem() -> str | None:
-    """Why the builtin cannot be used in this Python: what is not in memory as it believes. None if it can be used."""
+    """Why the builtin cannot be used in this Python: what is not in memory as is believed. None if it can be used."""
     if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return "this is not CPython with the interpreter lock"
     if struct.calcsize("P") != 8 or sys.byteorder != "little":
@@ -620,16 +155,8 @@ def _numpy_function(place: int) -> int:
 
 def bridge_ir() -> str:
     """The builtin in LLVM's language, for this process."""
-    layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "LIST": LIST_LAYOUT, "ARRAY": ARRAY_LAYOUT}
-    records = {"PROCESS": PROCESS, "SPECIFICATION": SPECIFICATION, "INPUT": INPUT, "OUTPUT": OUTPUT}
     slots = {name.strip("_"): _slot(name) for name in ConcreteArray.__slots__}
-    named = {**layouts, "DTYPE": DTYPE_LAYOUT, **records, "WRAPPER": slots}
-    names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
-    names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "TUPLE.KIND": TUPLE, "SINGLE.KIND": SINGLE}
-    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|"), "IN_ORDER_AND_ALIGNED": IN_ORDER_AND_ALIGNED}
-    names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
-    names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
-    return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})
+    return builtin_ir({name: place for name, place in slots.items() if place is not None})
 
 
 class MethodDefinition(ctypes.Structure):
@@ -644,6 +171,15 @@ class MethodDefinition(ctypes.Structure):
 
 
 FASTCALL, NO_ARGUMENTS = 0x80, 0x04
+
+
+class Kept:
+    """What a builtin keeps alive, and its signature, if others may be made from it."""
+
+    __slots__ = ("objects", "signature")
+
+    def __init__(self, signature: Signature | None, objects: tuple[Any, ...]):
+        self.signature, self.objects = signature, objects
 
 
 class Bridge:
@@ -661,6 +197,11 @@ class Bridge:
             "decrease": api.Py_DecRef,
             "vectorcall": api.PyObject_Vectorcall,
             "set_error": api.PyErr_SetString,
+            "clear_error": api.PyErr_Clear,
+            "dict_size": api.PyDict_Size,
+            "dict_item": api.PyDict_GetItem,
+            "attribute": api.PyObject_GetAttr,
+            "untrack": api.PyObject_GC_UnTrack,
             "save_thread": api.PyEval_SaveThread,
             "restore_thread": api.PyEval_RestoreThread,
         }
@@ -676,10 +217,10 @@ class Bridge:
         free = record(SPECIFICATION, process=address_of(self._process), otherwise=id(None))
         self.free_arenas = self._new(ctypes.addressof(self._free), (free,), None)
 
-    def function(self, specification: numpy.ndarray, *kept: Any) -> Callable[..., Any]:
+    def function(self, specification: numpy.ndarray, signature: Signature | None, *kept: Any) -> Callable[..., Any]:
         """A builtin that does what the specification says, and keeps alive what it refers to."""
         specification[SPECIFICATION["process"] // 8] = address_of(self._process)
-        return self._new(ctypes.addressof(self._call), (specification, kept), None)
+        return self._new(ctypes.addressof(self._call), (specification, Kept(signature, kept)), None)
 
 
 def record(names: dict[str, int], **values: int) -> numpy.ndarray:
@@ -694,7 +235,7 @@ def address_of(array: numpy.ndarray) -> int:
 
 @cache
 def bridge() -> Bridge | None:
-    """The builtin; None where objects lie in memory in another way than it believes."""
+    """The builtin; None where objects lie in memory in another way than is believed."""
     return Bridge() if layout_problem() is None else None
 
 
@@ -822,7 +363,7 @@ def native_callable(
     kept = [numpy.require(x, requirements=["C", "A"]) for x in constants]
     fixed = [address_of(x) for x in kept]
     unlocked = estimated_nanoseconds > UNLOCK_ABOVE
-    kind = {"list": LIST, "tuple": TUPLE, "single": SINGLE}[container]
+    kind = CONTAINERS.index(container)
     if kind == SINGLE and len(outputs) != 1:
         raise ProgramError(
             f"a compiled function with {len(outputs)} results has no single one; this is a bug in funcgrad."
@@ -853,7 +394,7 @@ def native_callable(
         otherwise=0 if otherwise is None else id(otherwise),
     )
     return native.function(
-        specification, records, held, fixed_words, function_words, kept, usual, otherwise, keep_alive
+        specification, signature, records, held, fixed_words, function_words, kept, usual, otherwise, keep_alive
     )
 
 
@@ -870,6 +411,149 @@ def _records(signature: Signature) -> tuple[list[numpy.ndarray], list[Any]]:
             row += [known[name] for name in names]
             held += [lengths, dtype, shape]
     return [numpy.array(row, numpy.int64) for row in rows], held
+
+
+# Functions of trees
+
+
+class Same:
+    """Stands in a tree for a value that has to be this very object."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+class _UnknownNodeError(Exception):
+    """The builtin does not know how to look into an object."""
+
+
+class _Tree:
+    """The records for trees that are like given ones.
+
+    Attributes:
+        leaves: the arrays in the trees, from left to right.
+        kept: what the records refer to.
+    """
+
+    def __init__(self, trees: Sequence[Any]):
+        self.leaves: list[ConcreteArray] = []
+        self.kept: list[Any] = []
+        self.root = self._record([self._node(TUPLE_NODE, trees, count=len(trees))])
+
+    def _record(self, rows: Sequence[Sequence[int]]) -> int:
+        words = numpy.array(rows, numpy.int64)
+        self.kept.append(words)
+        return address_of(words)
+
+    def _node(self, kind: int, children: Sequence[Any] = (), keys: Sequence[str] = (), **values: int) -> list[int]:
+        self.kept.append(keys)
+        below = self._record([self.node(x) for x in children]) if children else 0
+        known = {"kind": kind, "children": below, "count": len(children), "keys": self._record([[*map(id, keys)]])}
+        return [*record(NODE, **{**known, **values})]
+
+    def node(self, x: Any) -> list[int]:
+        """The record of a tree."""
+        kind = type(x)
+        if kind in (ConcreteArray, WeakArray) and type(x._data) is numpy.ndarray:
+            self.leaves.append(x)
+            return self._node(LEAF)
+        if x is None or kind is Same:
+            value = x.value if type(x) is Same else None
+            self.kept.append(value)
+            return self._node(SAME, same=id(value))
+        if kind is tuple or kind is list:
+            return self._node(TUPLE_NODE if kind is tuple else LIST_NODE, x, type=id(kind))
+        if tree.is_named_tuple(kind):
+            self.kept.append(kind)
+            return self._node(TUPLE_NODE, x, type=id(kind))
+        if kind is dict and all(type(key) is str for key in x):
+            keys = sorted(x)
+            return self._node(DICT_NODE, [x[key] for key in keys], keys, type=id(kind))
+        fields = tree.fields_of(kind)
+        if fields is None or not _has_plain_fields(kind, fields[0]):
+            raise _UnknownNodeError
+        data, static = fields
+        self.kept.append(kind)
+        values = [*(getattr(x, name) for name in data), *(Same(getattr(x, name)) for name in static)]
+        return self._node(OBJECT_NODE, values, [*data, *static], type=id(kind))
+
+
+def _has_plain_fields(cls: type, names: Sequence[str]) -> bool:
+    """Whether objects of a class hold their fields themselves, so that looking at them runs no code of the user."""
+    if cls.__getattribute__ is not object.__getattribute__:
+        return False
+    found = [inspect.getattr_static(cls, name, None) for name in names]
+    return all(type(x) is MemberDescriptorType or not hasattr(x, "__get__") for x in found)
+
+
+def tree_callable(
+    function: Callable[..., Any],
+    trees: Sequence[Any],
+    weak_outputs: Sequence[bool],
+    container: str,
+    otherwise: object,
+) -> Callable[..., Any] | None:
+    """What `native_callable` gave, as a function of trees of `ConcreteArray`s that gives `ConcreteArray`s.
+
+    Arguments:
+        function: the function of the buffers of the leaves.
+        trees: arguments like those that it will take: tuples, lists, dicts with strings as keys, named tuples, and
+            registered dataclasses, of arrays, None, and `Same` objects for what has to be the same object each time.
+        weak_outputs: which of the results are weak.
+        container: how it gives the results.
+        otherwise: what to give, without running the code, for arguments that are not like these.
+
+    Returns:
+        The function; None if there is none, as for trees of other kinds or if `function` is no builtin.
+    """
+    bound = getattr(function, "__self__", None)
+    if type(function) is not BuiltinFunctionType or type(bound) is not tuple or type(bound[-1]) is not Kept:
+        return None
+    specification, signature = bound[0], bound[1].signature
+    outputs = [(shape, dtype, weak) for (shape, dtype, _), weak in zip(signature.outputs, weak_outputs, strict=True)]
+    return _of_trees(specification.copy(), trees, outputs, container, otherwise, function)
+
+
+def tree_reader(trees: Sequence[Any], otherwise: object) -> Callable[..., Any] | None:
+    """A function that gives the list of the buffers of its arguments, which are like `trees`; see `tree_callable`."""
+    return _of_trees(record(SPECIFICATION), trees, [], "list", otherwise, None)
+
+
+def _of_trees(
+    specification: numpy.ndarray,
+    trees: Sequence[Any],
+    outputs: Sequence[Any],
+    container: str,
+    otherwise: object,
+    kept: Any,
+) -> Callable[..., Any] | None:
+    native = bridge()
+    try:
+        found = None if native is None else _Tree(trees)
+    except _UnknownNodeError:
+        return None
+    if native is None or found is None:
+        return None
+    leaves = [x for x in tree.leaves(list(trees)) if type(x) is not Same]
+    if [*map(id, leaves)] != [*map(id, found.leaves)]:
+        return None  # somebody wants to see a class of trees in another way
+    inputs = [(x.shape, x.dtype, x.weak_type) for x in found.leaves]
+    records, held = _records(Signature(inputs, outputs, wrapped=True))
+    changed = {
+        "inputs": address_of(records[0]),
+        "input_count": len(inputs),
+        "outputs": address_of(records[1]),
+        "output_count": len(outputs),
+        "table_size": max(len(inputs), specification[SPECIFICATION["table_size"] // 8]),
+        "container": CONTAINERS.index(container),
+        "tree": found.root,
+        "otherwise": id(otherwise),
+    }
+    for name, value in changed.items():
+        specification[SPECIFICATION[name] // 8] = value
+    return native.function(specification, None, records, held, found.kept, otherwise, kept)
 
 
 # The same in Python

@@ -11,6 +11,7 @@ Differentiating or batching a `call` does the same to its Program, once: see `jv
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial, update_wrapper
 from typing import Any
@@ -88,6 +89,14 @@ call = Primitive(
 PROGRAM_OF_CALL[call] = "program"
 
 
+ShortWay = Callable[[tuple, dict], Any]
+"""Runs a jitted function for arguments like those of an earlier call, or gives NO_SHORT_WAY for others."""
+
+NO_SHORT_WAY = object()
+CALLS_BEFORE_SHORT_WAY = 2  # making one takes as long as some calls
+MOST_SHORT_WAYS = 4
+
+
 def _signatures(flat: Sequence[Array]) -> tuple[Any, ...]:
     return tuple([(x.shape, x.dtype, x.weak_type) for x in flat])
 
@@ -101,11 +110,13 @@ def _structure_of_positional(count: int) -> Any:
 class Traced:
     """What jit keeps for one signature: the closed Program, the outer tracers it captured, and how to pack results."""
 
-    __slots__ = ("captured", "has_weak_results", "out_structure", "program")
+    __slots__ = ("calls", "captured", "has_weak_results", "out_structure", "program", "short_way")
 
     def __init__(self, program: Program, captured: list[Tracer], out_structure: Any):
         self.program, self.captured, self.out_structure = program, captured, out_structure
         self.has_weak_results = any(aval.weak_type for aval in program.out_avals)
+        self.calls = 0
+        self.short_way: ShortWay | None = None
 
 
 class Lowered:
@@ -170,6 +181,7 @@ class JitFunction:
         self._static_count = 0 if static_argnums == () and not names else 1
         self._name = getattr(fun, "__name__", "f").strip("<>")
         self._cache: dict[Any, Traced] = {}
+        self._short_ways: tuple[ShortWay, ...] = ()  # for the latest signatures
         update_wrapper(self, fun, updated=())
 
     def _add_positions_of(self, names: Sequence[str]) -> None:
@@ -247,18 +259,82 @@ class JitFunction:
         return Traced(program, captured, out_structure)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current_interpreter() is ground:
+            for short_way in self._short_ways:
+                results = short_way(args, kwargs)
+                if results is not NO_SHORT_WAY:
+                    return results
         flat, key, parts = self._signature(args, kwargs)
         traced = self._traced(flat, key, parts)
         if current_interpreter() is ground and not traced.captured:  # what the call comes to, without the way there
-            execute = compile_program(traced.program, **self._compiler)
-            results = [*map(ConcreteArray, execute(*[x._data for x in flat]))]
+            results = self._run(traced, [x._data for x in flat])
+            self._remember(traced, args, kwargs)
         else:
             results = call(*traced.captured, *flat, program=traced.program, **self._compiler)
+        return self._packed(traced, args, results)
+
+    def _run(self, traced: Traced, buffers: Sequence[Any]) -> list[Array]:
+        execute = compile_program(traced.program, **self._compiler)
+        return [*map(ConcreteArray, execute(*buffers))]
+
+    def _packed(self, traced: Traced, args: tuple, results: list[Array]) -> Any:
+        """The results as the function gives them."""
         if traced.has_weak_results:
             results = weak_again(results, traced.program.out_avals)
         if self._donate_argnums != ():
             self._donate(args, results)
         return results[0] if traced.out_structure is LEAF else tree.unflatten(traced.out_structure, results)
+
+    def _remember(self, traced: Traced, args: tuple, kwargs: dict) -> None:
+        """Keep a short way for the next arguments like these, from the second call on."""
+        traced.calls += 1
+        if traced.calls == CALLS_BEFORE_SHORT_WAY:
+            traced.short_way = self._short_way(traced, args, kwargs)
+        if traced.short_way is not None and traced.short_way not in self._short_ways:
+            self._short_ways = (traced.short_way, *self._short_ways[: MOST_SHORT_WAYS - 1])
+
+    def _short_way(self, traced: Traced, args: tuple, kwargs: dict) -> ShortWay | None:
+        """A way that reads the arguments with native code; None if there is none."""
+        bridge = sys.modules.get("funcgrad.compiler.bridge")
+        if bridge is None:  # nothing native has been compiled yet, and loading what that takes would not pay
+            return None
+        _, _, by_position, by_name = self._split_static(args, kwargs)
+        same_args = tuple(bridge.Same(x) if i in by_position else x for i, x in enumerate(args))
+        same_kwargs = {name: bridge.Same(x) if name in by_name else x for name, x in kwargs.items()}
+        return self._native_way(bridge, traced, (same_args, same_kwargs)) or self._reading_way(
+            bridge.tree_reader((same_args, same_kwargs), NO_SHORT_WAY), traced
+        )
+
+    def _native_way(self, bridge: Any, traced: Traced, trees: tuple) -> ShortWay | None:
+        """A way without any Python, if the whole Program is one native function."""
+        execute, structure = compile_program(traced.program, **self._compiler), traced.out_structure
+        weak = [x.weak_type for x in traced.program.out_avals]
+        is_tuple = structure == tree.structure((0,) * len(weak))
+        container = "single" if structure is LEAF else "tuple" if is_tuple else "list"
+        function = bridge.tree_callable(execute, trees, weak, container, NO_SHORT_WAY)
+        if function is None or container != "list" and self._donate_argnums == ():
+            return function
+
+        def way(args: tuple, kwargs: dict) -> Any:
+            results = function(args, kwargs)
+            if results is NO_SHORT_WAY:
+                return results
+            if self._donate_argnums != ():
+                self._donate(args, [results] if container == "single" else results)
+            return results if container != "list" else tree.unflatten(structure, results)
+
+        return way
+
+    def _reading_way(self, read: Callable | None, traced: Traced) -> ShortWay | None:
+        """A way that runs the Program on the buffers that native code found."""
+        if read is None:
+            return None
+
+        def way(args: tuple, kwargs: dict) -> Any:
+            buffers = read(args, kwargs)
+            return buffers if buffers is NO_SHORT_WAY else self._packed(traced, args, self._run(traced, buffers))
+
+        return way
 
     def _donate(self, args: tuple, results: Sequence[Array]) -> None:
         """Give up the buffers of donated arguments: whoever uses one again gets an error that says so."""
@@ -277,6 +353,7 @@ class JitFunction:
     def clear_cache(self) -> None:
         """Forget all traces."""
         self._cache.clear()
+        self._short_ways = ()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # A jitted method gets its instance as the first argument, as any function does.

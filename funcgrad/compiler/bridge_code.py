@@ -1,0 +1,666 @@
+"""The builtin that the bridge between Python and native code is made of, in LLVM's language.
+
+Here is all that is believed about how objects lie in memory, and what the builtin does with it. What it means and how
+it is used stands in `bridge.py`.
+"""
+
+from __future__ import annotations
+
+import re
+
+STACK_ARENA = 1 << 14  # bytes: an arena up to here lies on the stack
+ARENA_ALIGNMENT = 64
+KEPT_ARENAS = 8
+LARGEST_KEPT_ARENA = 1 << 30  # bytes
+
+# How objects lie in memory, in bytes from their beginning. `bridge.layout_problem` verifies it.
+
+TUPLE_LAYOUT = {"size": 16, "items": 24}
+LIST_LAYOUT = {"items": 24}
+OBJECT_LAYOUT = {"type": 8}
+ARRAY_LAYOUT = {"data": 16, "ndim": 24, "shape": 32, "dtype": 56, "flags": 64}
+DTYPE_LAYOUT = {"order": 26, "number": 28}
+IN_ORDER_AND_ALIGNED = 0x0101  # NumPy's flags C_CONTIGUOUS and ALIGNED
+
+# Places in NumPy's table of its C functions, https://numpy.org/doc/stable/reference/c-api/array.html
+
+API_VERSION, API_NDARRAY, API_NEW_ARRAY = 0, 2, 94
+API_VERSION_2 = 0x02000000
+
+
+def words(*names: str) -> dict[str, int]:
+    """Where the words of 8 bytes of a record are that have these names."""
+    return {name: 8 * place for place, name in enumerate(names)}
+
+
+# The records that we make for the builtin. Each word is a number or an address.
+
+PROCESS = words(
+    *("ndarray", "byte", "system_error", "new_array", "new_object", "new_list", "new_tuple", "increase", "decrease"),
+    *("vectorcall", "set_error", "clear_error", "save_thread", "restore_thread", "dict_size", "dict_item", "attribute"),
+    *("untrack", "arenas"),
+    *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
+)
+SPECIFICATION = words(
+    *("process", "entry", "unlocked", "arena", "table_size", "inputs", "input_count", "outputs", "output_count"),
+    *("fixed", "fixed_count", "functions", "function_count", "container", "tree", "usual", "otherwise"),
+)
+INPUT = words("wrapper", "dtype", "number", "ndim", "shape")
+OUTPUT = words("wrapper", "dtype", "ndim", "shape", "shape_tuple")
+NODE = words("kind", "type", "count", "children", "keys", "same")
+LIST, TUPLE, SINGLE = range(3)  # containers of results
+LEAF, SAME, TUPLE_NODE, LIST_NODE, DICT_NODE, OBJECT_NODE = range(6)  # nodes of trees of arguments
+
+# The builtin
+#
+# It is LLVM's language with a few lines in place of longer ones, which `expanded` writes out:
+#
+#   %x = field T %base NAME    read a T at a place that has a name, from the beginning of an object
+#   %x = item T %base %i       read the i-th of many Ts that follow each other
+#   set %base NAME %value      write an address
+#   put %base %i %value        write the i-th address
+#   for %i below %n ... end    do something for each %i from 0 to %n - 1
+
+BUILTIN = """
+@impossible = private constant [60 x i8] c"the bridge to native code was handed arrays of other shapes\\00"
+
+; Whether the arguments are what the specification says. If so, the addresses of their elements are put into the table,
+; and the arrays into `held`.
+define internal i1 @matches(ptr %process, ptr %spec, ptr %args, i64 %count, ptr %table, ptr %held) {
+start:
+  %wanted.count = field i64 %spec SPECIFICATION.input_count
+  %inputs = field ptr %spec SPECIFICATION.inputs
+  %ndarray = field ptr %process PROCESS.ndarray
+  %right.count = icmp eq i64 %count, %wanted.count
+  br i1 %right.count, label %arguments, label %no
+arguments:
+  for %i below %count
+  %argument = item ptr %args %i
+  %offset = mul i64 %i, INPUT.SIZE
+  %input = getelementptr i8, ptr %inputs, i64 %offset
+  %wrapper = field ptr %input INPUT.wrapper
+  %bare = icmp eq ptr %wrapper, null
+  br i1 %bare, label %buffer, label %wrapped
+wrapped:
+  %type = field ptr %argument OBJECT.type
+  %right.wrapper = icmp eq ptr %type, %wrapper
+  br i1 %right.wrapper, label %unwrap, label %no
+unwrap:
+  %inner = field ptr %argument WRAPPER.data
+  %filled = icmp ne ptr %inner, null
+  br i1 %filled, label %buffer, label %no
+buffer:
+  %array = phi ptr [%argument, %i.body], [%inner, %unwrap]
+  %array.type = field ptr %array OBJECT.type
+  %is.array = icmp eq ptr %array.type, %ndarray
+  br i1 %is.array, label %look, label %no
+look:
+  %flags = field i32 %array ARRAY.flags
+  %set = and i32 %flags, IN_ORDER_AND_ALIGNED
+  %right.flags = icmp eq i32 %set, IN_ORDER_AND_ALIGNED
+  %ndim = field i32 %array ARRAY.ndim
+  %wanted.ndim = field i32 %input INPUT.ndim
+  %right.ndim = icmp eq i32 %ndim, %wanted.ndim
+  %fine = and i1 %right.flags, %right.ndim
+  br i1 %fine, label %look.closer, label %no
+look.closer:
+  %dtype = field ptr %array ARRAY.dtype
+  %wanted.dtype = field ptr %input INPUT.dtype
+  %same.dtype = icmp eq ptr %dtype, %wanted.dtype
+  br i1 %same.dtype, label %lengths, label %another.dtype
+another.dtype: ; there may be several objects for one dtype
+  %number = field i32 %dtype DTYPE.number
+  %wanted.number = field i32 %input INPUT.number
+  %right.number = icmp eq i32 %number, %wanted.number
+  %order = field i8 %dtype DTYPE.order
+  %native = icmp eq i8 %order, NATIVE
+  %no.order = icmp eq i8 %order, NO_ORDER
+  %right.order = or i1 %native, %no.order
+  %equal.dtype = and i1 %right.number, %right.order
+  br i1 %equal.dtype, label %lengths, label %no
+lengths:
+  %shape = field ptr %array ARRAY.shape
+  %wanted.shape = field ptr %input INPUT.shape
+  %axes = zext i32 %ndim to i64
+  br label %compare
+compare:
+  for %axis below %axes
+  %length = item i64 %shape %axis
+  %wanted.length = item i64 %wanted.shape %axis
+  %right.length = icmp eq i64 %length, %wanted.length
+  br i1 %right.length, label %right, label %no
+right:
+  end
+  %data = field ptr %array ARRAY.data
+  put %table %i %data
+  put %held %i %array
+  end
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; The leaves of an object that is like a node says, from left to right; false if it is not like that. Objects have their
+; fields in their own memory, so that what they give lives as long as they do.
+define internal i1 @gather(ptr %process, ptr %node, ptr %object, ptr %leaves, ptr %filled) {
+start:
+  %kind = field i64 %node NODE.kind
+  switch i64 %kind, label %inner [i64 LEAF.KIND, label %leaf  i64 SAME.KIND, label %same]
+leaf:
+  %place = load i64, ptr %filled
+  put %leaves %place %object
+  %next.place = add i64 %place, 1
+  store i64 %next.place, ptr %filled
+  ret i1 true
+same:
+  %wanted = field ptr %node NODE.same
+  %is.same = icmp eq ptr %object, %wanted
+  ret i1 %is.same
+inner:
+  %type = field ptr %object OBJECT.type
+  %wanted.type = field ptr %node NODE.type
+  %right.type = icmp eq ptr %type, %wanted.type
+  br i1 %right.type, label %measure, label %no
+measure:
+  %count = field i64 %node NODE.count
+  switch i64 %kind, label %sequence [i64 DICT.KIND, label %dict  i64 OBJECT.KIND, label %inside]
+sequence:
+  %length = field i64 %object TUPLE.size
+  %right.length = icmp eq i64 %length, %count
+  br i1 %right.length, label %inside, label %no
+dict:
+  %dict.size = field ptr %process PROCESS.dict_size
+  %size = call i64 %dict.size(ptr %object)
+  %right.size = icmp eq i64 %size, %count
+  br i1 %right.size, label %inside, label %no
+inside:
+  %children = field ptr %node NODE.children
+  %keys = field ptr %node NODE.keys
+  br label %each
+each:
+  for %i below %count
+  switch i64 %kind, label %of.tuple [i64 LIST.KIND, label %of.list  i64 DICT.KIND, label %of.dict
+                                     i64 OBJECT.KIND, label %of.object]
+of.tuple:
+  %tuple.items = getelementptr i8, ptr %object, i64 TUPLE.items
+  %tuple.item = item ptr %tuple.items %i
+  br label %look
+of.list:
+  %list.items = field ptr %object LIST.items
+  %list.item = item ptr %list.items %i
+  br label %look
+of.dict:
+  %key = item ptr %keys %i
+  %dict.item = field ptr %process PROCESS.dict_item
+  %value = call ptr %dict.item(ptr %object, ptr %key)
+  %no.value = icmp eq ptr %value, null
+  br i1 %no.value, label %no, label %look
+of.object:
+  %name = item ptr %keys %i
+  %attribute = field ptr %process PROCESS.attribute
+  %field = call ptr %attribute(ptr %object, ptr %name)
+  %no.field = icmp eq ptr %field, null
+  br i1 %no.field, label %clear, label %own
+own:
+  %decrease = field ptr %process PROCESS.decrease
+  call void %decrease(ptr %field)
+  br label %look
+look:
+  %child = phi ptr [%tuple.item, %of.tuple], [%list.item, %of.list], [%value, %of.dict], [%field, %own]
+  %offset = mul i64 %i, NODE.SIZE
+  %child.node = getelementptr i8, ptr %children, i64 %offset
+  %fine = call i1 @gather(ptr %process, ptr %child.node, ptr %child, ptr %leaves, ptr %filled)
+  br i1 %fine, label %next, label %no
+next:
+  end
+  ret i1 true
+clear:
+  %clear.error = field ptr %process PROCESS.clear_error
+  call void %clear.error()
+  br label %no
+no:
+  ret i1 false
+}
+
+; The arrays as a list.
+define internal ptr @as_list(ptr %process, ptr %held, i64 %count) {
+start:
+  %new.list = field ptr %process PROCESS.new_list
+  %list = call ptr %new.list(i64 %count)
+  %no.list = icmp eq ptr %list, null
+  br i1 %no.list, label %error, label %made
+made:
+  %increase = field ptr %process PROCESS.increase
+  %items = field ptr %list LIST.items
+  br label %each
+each:
+  for %i below %count
+  %array = item ptr %held %i
+  call void %increase(ptr %array)
+  put %items %i %array
+  end
+  ret ptr %list
+error:
+  ret ptr null
+}
+
+; A block of memory as a NumPy array of bytes, or null if there is none.
+define internal ptr @take_arena(ptr %process, ptr %size) {
+start:
+  %bytes = load i64, ptr %size
+  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
+  br label %search
+search:
+  for %i below KEPT_ARENAS
+  %kept = item ptr %arenas %i
+  %is.kept = icmp ne ptr %kept, null
+  br i1 %is.kept, label %measure, label %other
+measure:
+  %shape = field ptr %kept ARRAY.shape
+  %length = load i64, ptr %shape
+  %enough = icmp sge i64 %length, %bytes
+  br i1 %enough, label %found, label %other
+found:
+  put %arenas %i null
+  ret ptr %kept
+other:
+  end
+  br label %make.room
+make.room:
+  for %j below KEPT_ARENAS
+  %small = item ptr %arenas %j
+  %is.small = icmp ne ptr %small, null
+  br i1 %is.small, label %drop, label %next
+drop:
+  put %arenas %j null
+  %decrease = field ptr %process PROCESS.decrease
+  call void %decrease(ptr %small)
+  br label %make
+next:
+  end
+  br label %make
+make:
+  %byte = field ptr %process PROCESS.byte
+  %increase = field ptr %process PROCESS.increase
+  call void %increase(ptr %byte)
+  %ndarray = field ptr %process PROCESS.ndarray
+  %new = field ptr %process PROCESS.new_array
+  %block = call ptr %new(ptr %ndarray, ptr %byte, i32 1, ptr %size, ptr null, ptr null, i32 0, ptr null)
+  ret ptr %block
+}
+
+define internal void @give_arena_back(ptr %process, ptr %block) {
+start:
+  %shape = field ptr %block ARRAY.shape
+  %length = load i64, ptr %shape
+  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
+  %small = icmp sle i64 %length, LARGEST_KEPT_ARENA
+  br i1 %small, label %search, label %full
+search:
+  for %i below KEPT_ARENAS
+  %kept = item ptr %arenas %i
+  %free = icmp eq ptr %kept, null
+  br i1 %free, label %keep, label %taken
+keep:
+  put %arenas %i %block
+  ret void
+taken:
+  end
+  br label %full
+full:
+  %decrease = field ptr %process PROCESS.decrease
+  call void %decrease(ptr %block)
+  ret void
+}
+
+; Lets go of all blocks that wait for a next call.
+define ptr @free_arenas(ptr %self, ptr %none) {
+start:
+  %words = field ptr %self TUPLE.items
+  %spec = field ptr %words ARRAY.data
+  %process = field ptr %spec SPECIFICATION.process
+  %arenas = getelementptr i8, ptr %process, i64 PROCESS.arenas
+  %decrease = field ptr %process PROCESS.decrease
+  br label %all
+all:
+  for %i below KEPT_ARENAS
+  %kept = item ptr %arenas %i
+  %is.kept = icmp ne ptr %kept, null
+  br i1 %is.kept, label %drop, label %next
+drop:
+  put %arenas %i null
+  call void %decrease(ptr %kept)
+  br label %next
+next:
+  end
+  %result = field ptr %spec SPECIFICATION.otherwise
+  %increase = field ptr %process PROCESS.increase
+  call void %increase(ptr %result)
+  ret ptr %result
+}
+
+; A new result; the address of its elements goes to `data`. Null if there is no memory.
+define internal ptr @new_result(ptr %process, ptr %output, ptr %data) {
+start:
+  %increase = field ptr %process PROCESS.increase
+  %dtype = field ptr %output OUTPUT.dtype
+  call void %increase(ptr %dtype) ; which the array takes from us
+  %new = field ptr %process PROCESS.new_array
+  %ndarray = field ptr %process PROCESS.ndarray
+  %ndim = field i32 %output OUTPUT.ndim
+  %shape = field ptr %output OUTPUT.shape
+  %array = call ptr %new(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %failed = icmp eq ptr %array, null
+  br i1 %failed, label %error, label %made
+made:
+  %elements = field ptr %array ARRAY.data
+  store ptr %elements, ptr %data
+  %wrapper = field ptr %output OUTPUT.wrapper
+  %bare = icmp eq ptr %wrapper, null
+  br i1 %bare, label %done, label %wrap
+wrap:
+  %new.object = field ptr %process PROCESS.new_object
+  %object = call ptr %new.object(ptr %wrapper, i64 0)
+  %no.object = icmp eq ptr %object, null
+  br i1 %no.object, label %lose, label %fill
+fill:
+  %shape.tuple = field ptr %output OUTPUT.shape_tuple
+  call void %increase(ptr %shape.tuple)
+  call void %increase(ptr %dtype)
+  set %object WRAPPER.data %array
+  set %object WRAPPER.dtype %dtype
+  set %object WRAPPER.shape %shape.tuple
+  %untrack = field ptr %process PROCESS.untrack
+  call void %untrack(ptr %object) ; there is nothing in it that could refer to it
+  ret ptr %object
+done:
+  ret ptr %array
+lose:
+  %decrease = field ptr %process PROCESS.decrease
+  call void %decrease(ptr %array)
+  ret ptr null
+error:
+  ret ptr null
+}
+
+; Makes the results and calls the native code; gives what the caller gets, or null.
+define internal ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held) {
+start:
+  %inputs = field i64 %spec SPECIFICATION.input_count
+  %count = field i64 %spec SPECIFICATION.output_count
+  %outputs = field ptr %spec SPECIFICATION.outputs
+  %decrease = field ptr %process PROCESS.decrease
+  %one = alloca ptr
+  store ptr null, ptr %one
+  %container = field i64 %spec SPECIFICATION.container
+  switch i64 %container, label %list [i64 TUPLE.KIND, label %tuple  i64 SINGLE.KIND, label %results]
+list:
+  %new.list = field ptr %process PROCESS.new_list
+  %a.list = call ptr %new.list(i64 %count)
+  %no.list = icmp eq ptr %a.list, null
+  br i1 %no.list, label %error, label %made.list
+made.list:
+  %list.items = field ptr %a.list LIST.items
+  br label %results
+tuple:
+  %new.tuple = field ptr %process PROCESS.new_tuple
+  %a.tuple = call ptr %new.tuple(i64 %count)
+  %no.tuple = icmp eq ptr %a.tuple, null
+  br i1 %no.tuple, label %error, label %made.tuple
+made.tuple:
+  %tuple.items = getelementptr i8, ptr %a.tuple, i64 TUPLE.items
+  br label %results
+results:
+  %box = phi ptr [null, %start], [%a.list, %made.list], [%a.tuple, %made.tuple]
+  %items = phi ptr [%one, %start], [%list.items, %made.list], [%tuple.items, %made.tuple]
+  %first = getelementptr ptr, ptr %table, i64 %inputs
+  br label %each
+each:
+  for %i below %count
+  %offset = mul i64 %i, OUTPUT.SIZE
+  %output = getelementptr i8, ptr %outputs, i64 %offset
+  %data = getelementptr ptr, ptr %first, i64 %i
+  %result = call ptr @new_result(ptr %process, ptr %output, ptr %data)
+  %no.result = icmp eq ptr %result, null
+  br i1 %no.result, label %lose, label %more
+more:
+  put %items %i %result
+  end
+  %fixed.count = field i64 %spec SPECIFICATION.fixed_count
+  %fixed = field ptr %spec SPECIFICATION.fixed
+  %second = getelementptr ptr, ptr %first, i64 %count
+  br label %addresses
+addresses:
+  for %k below %fixed.count
+  %address = item ptr %fixed %k
+  put %second %k %address
+  end
+  %function.count = field i64 %spec SPECIFICATION.function_count
+  %functions = field ptr %spec SPECIFICATION.functions
+  %third = getelementptr ptr, ptr %second, i64 %fixed.count
+  %fourth = getelementptr ptr, ptr %third, i64 1
+  br label %code
+code:
+  for %f below %function.count
+  %function = item ptr %functions %f
+  put %fourth %f %function
+  end
+  %arena.bytes = field i64 %spec SPECIFICATION.arena
+  %little = icmp sle i64 %arena.bytes, STACK_ARENA
+  br i1 %little, label %on.stack, label %on.heap
+on.stack:
+  %stack = alloca i8, i64 %arena.bytes, align ARENA_ALIGNMENT
+  br label %ready
+on.heap:
+  %size = getelementptr i8, ptr %spec, i64 SPECIFICATION.arena
+  %block = call ptr @take_arena(ptr %process, ptr %size)
+  %no.block = icmp eq ptr %block, null
+  br i1 %no.block, label %lose, label %align
+align:
+  %block.data = field ptr %block ARRAY.data
+  %block.number = ptrtoint ptr %block.data to i64
+  %up = add i64 %block.number, ARENA_ALIGNMENT_LESS_1
+  %aligned = and i64 %up, MINUS_ARENA_ALIGNMENT
+  %heap = inttoptr i64 %aligned to ptr
+  br label %ready
+ready:
+  %arena = phi ptr [%stack, %on.stack], [%heap, %align]
+  %arena.block = phi ptr [null, %on.stack], [%block, %align]
+  store ptr %arena, ptr %third
+  %entry = field ptr %spec SPECIFICATION.entry
+  %unlocked = field i64 %spec SPECIFICATION.unlocked
+  %is.locked = icmp eq i64 %unlocked, 0
+  br i1 %is.locked, label %locked, label %hold
+locked:
+  call void %entry(ptr %table)
+  br label %finished
+hold: ; another thread may now let go of an array that we were only lent
+  %increase = field ptr %process PROCESS.increase
+  br label %hold.all
+hold.all:
+  for %h below %inputs
+  %array = item ptr %held %h
+  call void %increase(ptr %array)
+  end
+  %save = field ptr %process PROCESS.save_thread
+  %restore = field ptr %process PROCESS.restore_thread
+  %thread = call ptr %save()
+  call void %entry(ptr %table)
+  call void %restore(ptr %thread)
+  br label %release
+release:
+  for %r below %inputs
+  %released = item ptr %held %r
+  call void %decrease(ptr %released)
+  end
+  br label %finished
+finished:
+  %has.block = icmp ne ptr %arena.block, null
+  br i1 %has.block, label %give.back, label %end
+give.back:
+  call void @give_arena_back(ptr %process, ptr %arena.block)
+  br label %end
+end:
+  %is.single = icmp eq ptr %box, null
+  %single = load ptr, ptr %one
+  %answer = select i1 %is.single, ptr %single, ptr %box
+  ret ptr %answer
+lose: ; what was made so far
+  %no.box = icmp eq ptr %box, null
+  br i1 %no.box, label %lose.single, label %lose.box
+lose.box:
+  call void %decrease(ptr %box)
+  ret ptr null
+lose.single:
+  %made = load ptr, ptr %one
+  %nothing = icmp eq ptr %made, null
+  br i1 %nothing, label %error, label %lose.one
+lose.one:
+  call void %decrease(ptr %made)
+  br label %error
+error:
+  ret ptr null
+}
+
+; The builtin itself: METH_FASTCALL of https://docs.python.org/3/c-api/structures.html
+define ptr @call(ptr %self, ptr %args, i64 %count) {
+start:
+  %words = field ptr %self TUPLE.items
+  %spec = field ptr %words ARRAY.data
+  %process = field ptr %spec SPECIFICATION.process
+  %table.size = field i64 %spec SPECIFICATION.table_size
+  %inputs = field i64 %spec SPECIFICATION.input_count
+  %table = alloca ptr, i64 %table.size
+  %held = alloca ptr, i64 %inputs
+  %tree = field ptr %spec SPECIFICATION.tree
+  %flat = icmp eq ptr %tree, null
+  br i1 %flat, label %look, label %climb
+climb:
+  %leaves = alloca ptr, i64 %inputs
+  %filled = alloca i64
+  store i64 0, ptr %filled
+  %roots = field ptr %tree NODE.children
+  %root.count = field i64 %tree NODE.count
+  %right.count = icmp eq i64 %count, %root.count
+  br i1 %right.count, label %climb.all, label %slow
+climb.all:
+  for %r below %count
+  %argument = item ptr %args %r
+  %root.offset = mul i64 %r, NODE.SIZE
+  %root = getelementptr i8, ptr %roots, i64 %root.offset
+  %fine = call i1 @gather(ptr %process, ptr %root, ptr %argument, ptr %leaves, ptr %filled)
+  br i1 %fine, label %climbed, label %slow
+climbed:
+  end
+  br label %look
+look:
+  %arguments = phi ptr [%args, %start], [%leaves, %r.done]
+  %argument.count = phi i64 [%count, %start], [%inputs, %r.done]
+  %usual = call i1 @matches(ptr %process, ptr %spec, ptr %arguments, i64 %argument.count, ptr %table, ptr %held)
+  br i1 %usual, label %fast, label %slow
+fast:
+  %entry = field ptr %spec SPECIFICATION.entry
+  %no.entry = icmp eq ptr %entry, null
+  br i1 %no.entry, label %only.buffers, label %run
+only.buffers:
+  %buffers = call ptr @as_list(ptr %process, ptr %held, i64 %inputs)
+  ret ptr %buffers
+run:
+  %result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
+  ret ptr %result
+slow:
+  %otherwise = field ptr %spec SPECIFICATION.otherwise
+  %no.otherwise = icmp eq ptr %otherwise, null
+  br i1 %no.otherwise, label %ask, label %decline
+decline:
+  %increase = field ptr %process PROCESS.increase
+  call void %increase(ptr %otherwise)
+  ret ptr %otherwise
+ask:
+  %python = field ptr %spec SPECIFICATION.usual
+  %vectorcall = field ptr %process PROCESS.vectorcall
+  %arrays = call ptr %vectorcall(ptr %python, ptr %args, i64 %count, ptr null)
+  %refused = icmp eq ptr %arrays, null
+  br i1 %refused, label %error, label %again
+again:
+  %decrease = field ptr %process PROCESS.decrease
+  %items = getelementptr i8, ptr %arrays, i64 TUPLE.items
+  %size = field i64 %arrays TUPLE.size
+  %now.usual = call i1 @matches(ptr %process, ptr %spec, ptr %items, i64 %size, ptr %table, ptr %held)
+  br i1 %now.usual, label %fast.now, label %bug
+fast.now:
+  %late.result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
+  call void %decrease(ptr %arrays)
+  ret ptr %late.result
+bug:
+  call void %decrease(ptr %arrays)
+  %set.error = field ptr %process PROCESS.set_error
+  %system.error = field ptr %process PROCESS.system_error
+  call void %set.error(ptr %system.error, ptr @impossible)
+  br label %error
+error:
+  ret ptr null
+}
+"""
+
+
+def expanded(text: str, names: dict[str, int]) -> str:
+    """The builtin in LLVM's language: our own lines written out, and numbers in place of names."""
+    lines: list[str] = []
+    block, open_loops = "", []
+    for line in text.splitlines():
+        line = line.partition(";")[0].rstrip()
+        match line.split():
+            case [name, "=", "field", kind, base, place]:
+                lines += [
+                    f"{name}.at = getelementptr i8, ptr {base}, i64 {place}",
+                    f"{name} = load {kind}, ptr {name}.at",
+                ]
+            case [name, "=", "item", kind, base, number]:
+                lines += [f"{name}.at = getelementptr {kind}, ptr {base}, i64 {number}"]
+                lines += [f"{name} = load {kind}, ptr {name}.at"]
+            case ["set" | "put" as what, base, place, value]:
+                kind = "i8" if what == "set" else "ptr"
+                at = f"%at{len(lines)}"
+                lines += [f"{at} = getelementptr {kind}, ptr {base}, i64 {place}", f"store ptr {value}, ptr {at}"]
+            case ["for", i, "below", times]:
+                label = i[1:]
+                lines += [f"br label {i}.head", f"{label}.head:"]
+                lines += [
+                    f"{i} = phi i64 [0, %{block}], [{i}.next, {i}.again]",
+                    f"{i}.more = icmp slt i64 {i}, {times}",
+                ]
+                lines += [f"br i1 {i}.more, label {i}.body, label {i}.done", f"{label}.body:"]
+                block = f"{label}.body"
+                open_loops.append(i)
+            case ["end"]:
+                i = open_loops.pop()
+                label = i[1:]
+                lines += [f"br label {i}.again", f"{label}.again:", f"{i}.next = add i64 {i}, 1"]
+                lines += [f"br label {i}.head", f"{label}.done:"]
+                block = f"{label}.done"
+            case [label] if label.endswith(":"):
+                block = label[:-1]
+                lines.append(line)
+            case _:
+                lines.append(line)
+    return re.sub(r"(?<![\w.%@])[A-Z][A-Z_0-9]+(\.\w+)?", lambda found: str(names[found[0]]), "\n".join(lines))
+
+
+def builtin_ir(slots: dict[str, int]) -> str:
+    """The builtin in LLVM's language.
+
+    Arguments:
+        slots: where a `ConcreteArray` has its slots.
+    """
+    layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "LIST": LIST_LAYOUT, "ARRAY": ARRAY_LAYOUT}
+    records = {"PROCESS": PROCESS, "SPECIFICATION": SPECIFICATION, "INPUT": INPUT, "OUTPUT": OUTPUT}
+    named = {**layouts, "DTYPE": DTYPE_LAYOUT, **records, "NODE": NODE, "WRAPPER": slots}
+    names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
+    names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "TUPLE.KIND": TUPLE, "SINGLE.KIND": SINGLE}
+    names |= {"LEAF.KIND": LEAF, "SAME.KIND": SAME, "LIST.KIND": LIST_NODE, "DICT.KIND": DICT_NODE}
+    names |= {"OBJECT.KIND": OBJECT_NODE, "NODE.SIZE": 8 * len(NODE)}
+    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|"), "IN_ORDER_AND_ALIGNED": IN_ORDER_AND_ALIGNED}
+    names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
+    names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
+    return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})
