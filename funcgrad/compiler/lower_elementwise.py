@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler import mathematics, trigonometry
+from funcgrad.compiler import mathematics, special_functions, trigonometry
 from funcgrad.compiler.loops import (
     BOOL,
     FLOAT32,
@@ -35,6 +35,7 @@ from funcgrad.compiler.loops import (
 from funcgrad.compiler.loops import convert as converted
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise
+from funcgrad.primitives.bessel import bessel_i0e, bessel_i1e
 from funcgrad.primitives.randomness import PARITY, ROTATIONS, threefry2x32
 
 Rule = Callable[..., Any]
@@ -316,15 +317,17 @@ def _threefry(
     return word0, word1
 
 
-_ANGLES = ("sin", "cos", "tan", "asin", "acos", "atan", "atan2")
-_SAME_NAME = (
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logistic", "rsqrt", "cbrt"),
-    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
-)
+# Primitives whose rules have the same names as they
+_NAMES = {
+    mathematics: "exp exp2 expm1 log log2 log10 log1p logistic rsqrt cbrt sinh cosh tanh asinh acosh atanh",
+    trigonometry: "sin cos tan asin acos atan atan2",
+    special_functions: "erf erfc erf_inv lgamma digamma",
+}
 
 RULES: dict[Primitive, Rule] = {
-    **{getattr(elementwise, name): getattr(mathematics, name) for name in _SAME_NAME},
-    **{getattr(elementwise, name): getattr(trigonometry, name) for name in _ANGLES},
+    **{getattr(elementwise, name): getattr(module, name) for module, names in _NAMES.items() for name in names.split()},
+    bessel_i0e: special_functions.bessel_i0e,
+    bessel_i1e: special_functions.bessel_i1e,
     elementwise.add: _operator("add"),
     elementwise.sub: _operator("sub"),
     elementwise.mul: _operator("mul"),

@@ -165,6 +165,13 @@ def exp_of_negative(x: Expression, low: Expression | None = None, factor: Expres
     return _times_power_of_two(value, shifted)
 
 
+def exp_in_range(x: Expression) -> Expression:
+    """exp(x) for x of which the result is neither too large nor too small for a normal number."""
+    rest, shifted = _split_exponential(x, format_of(x).bias)
+    power = _power_of_two(shifted)
+    return fma(rest, power, power)
+
+
 def exp(x: Expression) -> Expression:
     """e to the x."""
     return exp_of_negative(at_most(x, format_of(x).pick(89.0, 710.0)))

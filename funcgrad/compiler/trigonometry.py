@@ -135,13 +135,17 @@ _SIN_DOUBLE = (
 )
 
 
+def sine_polynomial(r: Expression) -> Expression:
+    """The sine of |r| <= pi / 2."""
+    square = r * r
+    return fma(r * square, polynomial(square, format_of(r).pick(_SIN_SINGLE, _SIN_DOUBLE)), r)
+
+
 def _sine(x: Expression, offset: float) -> Expression:
     """The sine of x reduced by a whole number of half turns plus `offset`."""
     layout = format_of(x)
     large = _signed_rest(_large_turns(convert(x, FLOAT64), layout.bias, 1, offset))
-    r = rarely(_is_large(x), convert(large, x.dtype), _signed_rest(_turns(x, 1, offset)))
-    square = r * r
-    return fma(r * square, polynomial(square, layout.pick(_SIN_SINGLE, _SIN_DOUBLE)), r)
+    return sine_polynomial(rarely(_is_large(x), convert(large, x.dtype), _signed_rest(_turns(x, 1, offset))))
 
 
 def sin(x: Expression) -> Expression:
