@@ -4,6 +4,7 @@
 """
 
 from funcgrad.train.classification import F1, Accuracy, ConfusionMatrix, Precision, Recall, TopKAccuracy
+from funcgrad.train.files import CSVLogger, JSONLinesLogger
 from funcgrad.train.logs import ConsoleLogger, Log, Logger
 from funcgrad.train.loop import Callback, Run, Seconds, evaluate, fit
 from funcgrad.train.metrics import Mean, Metric, Perplexity
@@ -12,11 +13,13 @@ from funcgrad.train.progress import ProgressBar
 from funcgrad.train.ranking import AUC
 from funcgrad.train.saving import Checkpoints
 from funcgrad.train.stopping import EarlyStopping
+from funcgrad.train.tensorboard import TensorBoardLogger
 from funcgrad.train.watching import GradientWatch, LearningRate, NaNWatch
 
 __all__ = [
     "AUC",
     "Accuracy",
+    "CSVLogger",
     "Callback",
     "Checkpoints",
     "ConfusionMatrix",
@@ -24,6 +27,7 @@ __all__ = [
     "EarlyStopping",
     "F1",
     "GradientWatch",
+    "JSONLinesLogger",
     "LearningRate",
     "Log",
     "Logger",
@@ -37,6 +41,7 @@ __all__ = [
     "Recall",
     "Run",
     "Seconds",
+    "TensorBoardLogger",
     "TopKAccuracy",
     "evaluate",
     "fit",

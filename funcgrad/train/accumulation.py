@@ -91,7 +91,8 @@ class Accumulator:
         """The metrics themselves, and the means."""
         self._put_together()
         means = {n: (total + lost) / weight if weight else math.nan for n, (total, lost, weight) in self._means.items()}
-        return {**self._metrics, **means}
+        found = {**self._metrics, **means}
+        return {name: found[name] for name in [*(n for n in self._names if n in found), *found]}
 
     # Saving in the middle of an epoch
 

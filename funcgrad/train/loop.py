@@ -186,38 +186,37 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
     # Only callbacks that look at steps cost time at each of them.
     watchers = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
     clock, seconds, reported = perf_counter, run.seconds, run.reported
-    place = "making batch"
-    batch = None
+    place, batch, is_first = "making batch", None, True
+    start = clock()
     try:
         iterator = iter(batches)
-        is_first = True
         while not run.should_stop and run.step != run.steps:
             place = "making batch"
-            start = clock()
             batch = next(iterator, _NO_MORE)
             ready = clock()
             if batch is _NO_MORE:
                 break
             place = "step"
-            previous = run.state
-            result = step(previous, batch)
+            result = step(run.state, batch)
             done = clock()
             seconds.data += ready - start
             seconds.step += done - ready
-            if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+            # A dict is asked for first, because asking a Mapping takes long.
+            if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], (dict, Mapping)):
                 raise ArgumentTypeError(
                     "the training step gives something else than (state, outputs); return the next state and a dict of "
                     "what to report, which may be empty."
                 )
+            if is_first:
+                run.donates, is_first = _is_given_away(run.state), False
             run.state, run.outputs = result
             run.step, run.batch = run.step + 1, run.batch + 1
-            if is_first:
-                run.donates, is_first = _is_given_away(previous), False
             place = "callbacks after step"
             reported.add(run.outputs)
             for watch in watchers:
                 watch(run)
-            seconds.callbacks += clock() - done
+            start = clock()
+            seconds.callbacks += start - done
     except Exception as error:
         error.add_note(_where(run, place, batch))
         raise

@@ -14,11 +14,15 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy
+
 from funcgrad import nn, tree
 from funcgrad import numpy as np
 from funcgrad.annotations import Array, ArrayLike
 from funcgrad.array import ConcreteArray, wrap
 from funcgrad.errors import ShapeError
+
+_WIDE = (np.float64, np.int64)
 
 
 class Metric(nn.Module):
@@ -52,17 +56,33 @@ class Metric(nn.Module):
 
     def merge_all(self, others: Sequence[Any]) -> Any:
         """The metric of many together: `merge` with one after the other, and quicker where that is a sum."""
-        if type(self).merge is not Metric.merge or not others:
-            return functools.reduce(lambda a, b: a.merge(b), others, self)
-        leaves, structure = tree.flatten(self)
-        rows = [tree.leaves(other) for other in others]
-        if not all(type(x) is ConcreteArray for row in (leaves, *rows) for x in row):
-            return functools.reduce(lambda a, b: a.merge(b), others, self)
-        for other in others:
-            if tree.structure(other) != structure:
-                tree.check_same_structure(self, other, what="merge")
-        sums = [functools.reduce(operator.add, [x._data for x in column]) for column in zip(leaves, *rows, strict=True)]
-        return tree.unflatten(structure, [*map(wrap, sums)])
+        if type(self).merge is Metric.merge:
+            sums = self._sums([self, *others])
+            if sums is not None:
+                return self.replace(**sums)
+        return functools.reduce(lambda a, b: a.merge(b), others, self)
+
+    def _sums(self, parts: list[Any]) -> dict[str, Array] | None:
+        """The sums of the fields, computed on bare buffers; None if that cannot be."""
+        kind, static = type(self), [(name, getattr(self, name)) for name in self._static_names]
+        for part in parts:
+            if type(part) is not kind:
+                return None
+        for name, value in static:
+            if any(getattr(part, name) != value for part in parts):
+                return None
+        sums = {}
+        for name in self.__dict__.keys() - self._static_names:
+            column = [part.__dict__[name] for part in parts]
+            if not set(map(type, column)) <= {ConcreteArray}:
+                return None
+            first = column[0]
+            if first.ndim == 0 and first.dtype in _WIDE:  # Python adds such numbers as NumPy does, and sooner
+                total = functools.reduce(operator.add, [x._data.item() for x in column])
+                sums[name] = wrap(numpy.asarray(total, first.dtype))
+            else:
+                sums[name] = wrap(functools.reduce(operator.add, [x._data for x in column]))
+        return sums
 
     def compute(self) -> Any:
         """The number, or the array of numbers, that the metric stands for."""
@@ -124,6 +144,9 @@ class Perplexity(Mean):
 
 def ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
     """The quotient in float64; `otherwise` where it would divide by 0."""
+    if type(numerator) is type(denominator) is ConcreteArray and numerator.ndim == denominator.ndim == 0:
+        below = float(denominator)
+        return wrap(numpy.asarray(float(numerator) / below if below else otherwise))
     numerator, denominator = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     return np.where(denominator == 0, otherwise, numerator / np.where(denominator == 0, 1.0, denominator))
 

@@ -6,9 +6,8 @@ import math
 from typing import Literal
 
 from funcgrad import tree
-from funcgrad.array import Array
+from funcgrad.array import ConcreteArray, wrap
 from funcgrad.errors import ArgumentError
-from funcgrad.numpy import array
 from funcgrad.train.loop import Callback, Run, is_better, watched
 
 
@@ -83,4 +82,4 @@ class EarlyStopping(Callback):
 
 def _copy(state: object) -> object:
     """The state in arrays of its own, because the next step gives the present ones away."""
-    return tree.map(lambda x: array(x, copy=True) if isinstance(x, Array) else x, state)
+    return tree.map(lambda x: wrap(x._data.copy(), x.weak_type) if isinstance(x, ConcreteArray) else x, state)
