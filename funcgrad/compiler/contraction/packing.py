@@ -72,19 +72,20 @@ def write_pack_rows(kernel: Frame, name: str) -> None:
         """Squares of rows and k, read along rows. (A tile has room for rows up to a multiple of SQUARE.)"""
         inner = text.sub("%count", text.divide("%count", square)[1])
 
-        def over_rows(i: str, _: list[str]) -> None:
-            def over_k(k: str, _: list[str]) -> None:
-                columns = []
-                for step in range(square):
-                    source = text.add(text.mul(text.add(text.add("%k0", k), step), a_k), text.add("%r", i))
-                    columns.append(_read(text, element, text.at("%a", element.kind, source), square))
+        # All rows for some k before the next, since they share lines of the cache.
+        def over_k(k: str, _: list[str]) -> None:
+            source_k = text.at("%a", element.kind, text.add(text.mul(text.add("%k0", k), a_k), "%r"))
+            steps = [text.at(source_k, element.kind, text.mul(a_k, step)) for step in range(square)]
+
+            def over_rows(i: str, _: list[str]) -> None:
+                columns = [_read(text, element, text.at(step, element.kind, i), square) for step in steps]
                 target = text.at("%tile", number, text.add(text.mul(i, stride), k))
                 for row, value in enumerate(transposed(text, number, columns)):
                     text.store(vector(number, square), value, text.at(target, number, row * stride), kernel.size)
 
-            text.loop(0, inner, square, over_k)
+            text.loop(0, "%rows", square, over_rows)
 
-        text.loop(0, "%rows", square, over_rows)
+        text.loop(0, inner, square, over_k)
         text.loop(inner, "%count", 1, lambda k, _: text.loop(0, "%rows", 1, lambda i, _: single(i, 0, k)) and None)
 
     def across_k() -> None:

@@ -14,8 +14,9 @@ from funcgrad.compiler.contraction.text import element_of, has_masks
 from funcgrad.compiler.machine import Target
 
 PANEL_BYTES = 128 * 1024  # of b, on the stack
-PARTIAL_BYTES = 64 * 1024  # of c, on the stack
-TASK = 1 << 21  # multiplications that are worth the attention of a thread
+PARTIAL_BYTES = 128 * 1024  # of c, on the stack
+TASK = 1 << 21  # multiplications that are worth the attention of a thread, at least
+TASKS = 32  # that are enough to share out
 CHUNK = 1 << 15  # multiplications that are worth a turn of a thread
 
 
@@ -88,6 +89,7 @@ def plan_contraction(
     dtype: Any,
     target: Target,
     dtype_b: Any = None,
+    *,
     reads_a: bool = False,
     reads_b: bool = False,
 ) -> Plan:
@@ -109,37 +111,26 @@ def plan_contraction(
     size = max(element_a.number_size, element_b.number_size)
     parts = element_a.parts
     shape = tile_shape(target, size)
-    if strides_c is None:
-        strides_c = (inner * m * n, m * n, n, 1)
     batch = outer, inner
+    strides_c = strides_c or (inner * m * n, m * n, n, 1)
     a, b, c = _matrix(strides_a, batch, m, k), _matrix(strides_b, batch, k, n), _matrix(strides_c, batch, m, n)
     can_swap = not reads_a and not reads_b
     if can_swap and a.outer == a.inner * inner and c.outer == c.inner * inner and b.outer == b.inner == 0:
         # One matrix with the rows of all, where those of a and of c follow each other.
         apart_a, apart_c = a.rows * m if m > 1 else a.inner, c.rows * m if m > 1 else c.inner
-        if (a.inner, c.inner) == (apart_a, apart_c) and c.columns == 1 and n > 1:
+        if outer * inner > 1 and (a.inner, c.inner) == (apart_a, apart_c) and c.columns == 1 and n > 1:
             if m == 1:
                 a, c = replace(a, rows=a.inner), replace(c, rows=c.inner)
             m, outer, inner = m * outer * inner, 1, 1
             a, b, c = (replace(x, outer=0, inner=0) for x in (a, b, c))
     batches = outer * inner
 
-    swapped = False
-    is_dot_possible = lambda: can_swap and a.columns == 1 and b.rows == 1 and parts == 1
-    if (
-        can_swap
-        and c.columns != 1
-        or can_swap
-        and n == 1
-        and m > 1
-        and c.rows == 1
-        and not is_dot_possible()
-        or can_swap
-        and m == 1
-        and n > 1
-        and is_dot_possible()
-    ):
-        swapped = True
+    dot = can_swap and a.columns == b.rows == 1 and parts == 1  # may vectors run along k?
+    if m == 1 or n == 1:
+        # A row of results where vectors run along n, a column where they run along k.
+        swapped = can_swap and max(m, n) > 1 and (m == 1 if dot else n == 1 and c.rows == 1)
+    else:
+        swapped = can_swap and c.columns != 1
     if swapped:
         a, b, c = b.turned(), a.turned(), c.turned()
         m, n = n, m
@@ -149,7 +140,7 @@ def plan_contraction(
     width, lanes = shape.width, shape.lanes
     near = b.columns == 1 and not reads_b
     masks = lanes == 1 or has_masks(target, element_b.size)
-    if is_dot_possible() and (n == 1 or min(m, n) < 4 or (m <= 8 and not near)):
+    if dot and (n == 1 or min(m, n) < 4 or (m <= 8 and not near)):
         scheme = "dot"
     elif near and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024) and (masks or columns % lanes == 0):
         scheme = "in_place"
@@ -159,6 +150,7 @@ def plan_contraction(
         scheme = "packed"
 
     cost = batches * m * n * k * parts * parts
+    enough = max(TASK, cost // TASKS)
     # A block of k fits a tile of a; blocks are of about the same size.
     depth = shape.depth
     block_k = max(1, -(-k // max(1, -(-k // depth))))
@@ -167,13 +159,13 @@ def plan_contraction(
     # Blocks of columns keep their part of b in the second level of the cache.
     if scheme == "dot":
         block_m, block_n = (m, 1) if n == 1 else (max(1, 256 // 4 * 4), 256)
-        block_m = min(max(m, 1), max(8, _multiple(TASK // max(1, k * min(n, block_n)), 8)))
+        block_m = min(max(m, 1), max(8, _multiple(enough // max(1, k * min(n, block_n)), 8)))
     else:
         most = {"in_place": 512, "packed": 256, "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width}
         block_n = max(width, _multiple(most[scheme], width)) // parts
         block_n = min(block_n, max(1, n))
         tiles = shape.rows // parts
-        block_m = max(tiles, _multiple(TASK // max(1, block_n * k * parts * parts), tiles))
+        block_m = max(tiles, _multiple(enough // max(1, block_n * k * parts * parts), tiles))
         if block_k < k:
             block_m = min(
                 block_m, max(tiles, PARTIAL_BYTES // (size * max(1, block_n * parts)) // parts // tiles * tiles)
