@@ -221,7 +221,8 @@ def sinh(x: Expression) -> Expression:
     """The hyperbolic sine. With t = exp(|x|) - 1, it is (t + t / (t + 1)) / 2."""
     size = magnitude(x)
     half = _part_of_expm1(at_most(size, format_of(x).pick(89.5, 710.6)), 2) * 2.0
-    result = half + half / fma(half, 2.0, 1.0)
+    finite = at_most(half, 2.0**60)
+    result = half + finite / fma(finite, 2.0, 1.0)
     return copysign(select(size.less(2.0**-30), size, result), x)
 
 

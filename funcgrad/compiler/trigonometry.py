@@ -275,7 +275,7 @@ def atan2(y: Expression, x: Expression) -> Expression:
     swapped = height.greater(width)
     small, large = select(swapped, width, height), select(swapped, height, width)
     # Both infinite is like both 1; both zero like a zero over 1. Large ones are made smaller, since they are added up.
-    infinite = small.equal(math.inf)
+    infinite = small.equal(math.inf) & large.equal(math.inf)
     scale = select(large.greater(format_of(x).pick(2.0**126, 2.0**1022)), x._other(0.25), 1.0)
     small = select(infinite, 1.0, small * scale)
     large = select(infinite | large.equal(0.0), 1.0, large * scale)
