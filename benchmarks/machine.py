@@ -34,13 +34,14 @@ def cpu_properties() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """The CPU's model, its vector width, and the number of hardware threads that this process may use."""
+    """The CPU's model and vector width, how many hardware threads this process may use, and how busy they are."""
     properties = cpu_properties()
     flags = (properties.get("flags") or properties.get("Features") or "").split()
     return {
         "cpu": properties.get("model name") or platform.processor() or platform.machine(),
         "vectors": next((width for flag, width in VECTORS.items() if flag in flags), "unknown"),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -59,13 +60,14 @@ def describe_blas() -> str:
 
 
 def describe_compiled_code() -> str | None:
-    """What funcgrad's compiled code runs on; None where funcgrad cannot be imported."""
+    """What funcgrad's compiled code runs on; None where a package that funcgrad needs is missing."""
     try:
         from funcgrad.compiler.machine import host_target
         from funcgrad.config import config
+
+        bits = 8 * host_target().vector_bytes
     except ModuleNotFoundError:
         return None
-    bits = 8 * host_target().vector_bytes
     return f"{config.threads} threads, {f'vectors of {bits} bits' if bits > 0 else 'no vectors'}"
 
 

@@ -67,6 +67,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
+            # Several lines may be waiting, and `select` sees those only that no buffer of ours has swallowed.
+            bufsize=0,
             env=clean_environment(cache_folder),
             # A group of its own, because a compiler may start processes that have to end with it.
             start_new_session=True,
@@ -98,7 +100,6 @@ class Worker:
         return measured
 
     def _answer(self, seconds: float = ANSWER_SECONDS) -> Any:
-        # The worker writes one line for one question, so a line is all that can be waiting.
         assert self._process.stdout is not None
         self._hangs = not select.select([self._process.stdout], [], [], seconds)[0]
         if self._hangs:

@@ -135,6 +135,7 @@ def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> s
     """What the figures were measured on and how."""
     lines = [
         f"CPU        {machine['cpu']}, {machine['vectors']}, {machine['threads']} threads",
+        *([] if machine["load"] is None else [f"load       {machine['load']:.2f} before the first row"]),
         f"source     {machine['revision']}",
     ]
     for name, interpreter in machine["interpreters"].items():
