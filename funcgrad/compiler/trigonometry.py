@@ -170,21 +170,23 @@ _TAN_COS_DOUBLE = (
 )
 
 
-def tan(x: Expression) -> Expression:
-    """The tangent: sine by cosine of what is left after quarter turns, or the other way round."""
-    layout = format_of(x)
-    large = _is_large(x)
-    far_shifted, far = _large_turns(convert(x, FLOAT64), layout.bias, 2, 0.0)
-    shifted, near = _turns(x, 2, 0.0)
-    r = rarely(large, far, near)
-    far_odd = (bitcast(far_shifted, UINT64) & 1).not_equal(0)
-    odd = rarely(large, far_odd, (bitcast(shifted, layout.unsigned) & 1).not_equal(0))
+def _tangent(turns: Pair) -> Expression:
+    """The tangent of what is left after quarter turns, given with their number; in float64."""
+    shifted, r = turns
+    single = shifted.dtype == FLOAT32
+    odd = (bitcast(shifted, format_of(shifted).unsigned) & 1).not_equal(0)
     square = r * r
-    sine = fma(r * square, polynomial(square, layout.pick(_TAN_SIN_SINGLE, _TAN_SIN_DOUBLE)), r)
-    more = polynomial(square, layout.pick(_TAN_COS_SINGLE, _TAN_COS_DOUBLE))
+    sine = fma(r * square, polynomial(square, _TAN_SIN_SINGLE if single else _TAN_SIN_DOUBLE), r)
+    more = polynomial(square, _TAN_COS_SINGLE if single else _TAN_COS_DOUBLE)
     near_one = fma(square, -0.5, 1.0)
     cosine = near_one + fma(square * square, more, fma(square, -0.5, 1.0 - near_one))
-    result = convert(select(odd, -cosine, sine) / select(odd, sine, cosine), x.dtype)
+    return select(odd, -cosine, sine) / select(odd, sine, cosine)
+
+
+def tan(x: Expression) -> Expression:
+    """The tangent: sine by cosine of what is left after quarter turns, or the other way round."""
+    large = _large_turns(convert(x, FLOAT64), format_of(x).bias, 2, 0.0)
+    result = convert(rarely(_is_large(x), _tangent(large), _tangent(_turns(x, 2, 0.0))), x.dtype)
     return select(x.equal(0.0), x, result)
 
 
