@@ -45,6 +45,12 @@ it is used, so that each element is asked for once a task (by `name_pack`: once)
 operands have readers.
 """
 
+from funcgrad.compiler.contraction.convolution import (
+    ConvolutionPlan,
+    convolution_ir,
+    plan_convolution,
+    write_convolution,
+)
 from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Epilogue, Reader, Result
 from funcgrad.compiler.contraction.kernel import contraction_ir, write_contraction
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction

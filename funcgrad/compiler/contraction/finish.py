@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from funcgrad.compiler.contraction.frame import Frame, Result
+from funcgrad.compiler.contraction.patches import place_of
 from funcgrad.compiler.contraction.text import Function, has_masks, vector
 
 
@@ -31,7 +32,9 @@ def write_finish(kernel: Frame, name: str) -> None:
     c_m, c_n = kernel.slot(text, "c_m"), kernel.slot(text, "c_n")
     extra = kernel.extra(text)
     # Rows along k have their columns apart, and there are few of them.
-    lanes = 1 if kernel.spec.scheme == "dot" else max(1, kernel.shape.lanes // parts)
+    patches = kernel.spec.patches
+    apart = kernel.spec.scheme == "dot" or (patches is not None and patches.result_output != 1)
+    lanes = 1 if apart else max(1, kernel.shape.lanes // parts)
 
     def write(row: str, sums: str, j: str, lanes: int, mask: str | None) -> None:
         """For elements from column j on."""
@@ -39,7 +42,8 @@ def write_finish(kernel: Frame, name: str) -> None:
         value = text.load(kind, sums, kernel.size)
         if parts == 2:
             value = combined(kernel, text, value, text.load(kind, text.at(sums, number, "%stride"), kernel.size), lanes)
-        index = text.add(text.mul(row, c_m), text.mul(j, c_n))
+        at_row = place_of(text, row, patches.results) if patches is not None else text.mul(row, c_m)
+        index = text.add(at_row, text.mul(j, c_n))
         address = text.at(c, out.kind, text.mul(index, parts))
         result = Result(value, kind, lanes, row, j, *batch, address, mask, extra, out)
         (kernel.spec.epilogue or (lambda text, result: result.store(text, result.value)))(text, result)

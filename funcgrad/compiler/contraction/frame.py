@@ -67,7 +67,35 @@ class Result:
 
 
 Epilogue = Callable[[Function, Result], None]
+Digits = tuple[tuple[int, int], ...]  # how many, and how far apart, from the slowest to the fastest
 Reader = Callable[[Function, str, str, str, str, tuple[str, ...]], str]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A convolution as a product: where its operands are. Distances count elements.
+
+    Attributes:
+        rows, steps: of the array in scratch memory: windows, and what is in a window.
+        group: how far apart groups are there.
+        offset: the bytes in scratch memory before it.
+        kernel: of the kernels in memory: what is in a window.
+        kernel_output, kernel_group: how far apart outputs and groups of outputs are.
+        outputs: how many there are in a group.
+        results: of the result in memory: windows.
+        result_output: how far apart its outputs are.
+    """
+
+    rows: Digits
+    steps: Digits
+    group: int
+    offset: int
+    kernel: Digits
+    kernel_output: int
+    kernel_group: int
+    outputs: int
+    results: Digits
+    result_output: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,7 @@ class ContractionSpec:
         read_a: `read_a(text, outer, inner, m, k, extra)` writes code that gives element (m, k) of a, in memory's type;
             None if a lies in memory with strides.
         read_b: the same for b and (k, n). Only the schemes "panels" and "packed" can read b so.
+        patches: of a convolution, which has its own readers.
         extra: how many addresses follow the slots of the context, for the epilogue and the readers.
         name: the name of the function. That which packs b is called like it, with "_pack" after it.
     """
@@ -93,8 +122,14 @@ class ContractionSpec:
     epilogue: Epilogue | None = None
     read_a: Reader | None = None
     read_b: Reader | None = None
+    patches: Patches | None = None
     extra: int = 0
     name: str = "contraction"
+
+    @property
+    def has_plain_rows(self) -> bool:
+        """Whether rows of c are at a fixed distance from each other, and contiguous."""
+        return self.patches is None or len(self.patches.results) == self.patches.result_output == 1
 
 
 @dataclass(frozen=True)
@@ -132,13 +167,13 @@ class Frame:
         self.shape = tile_shape(self.target, self.size)
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
-        self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1
+        self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1 and spec.has_plain_rows
         self.slots: dict[str, str] = {}
 
     def helper(self, what: str) -> str:
         """The name of a function that others call. What is the same for several specs has the same name."""
         reader = {"rows": self.spec.read_a, "panel": self.spec.read_b, "finish": self.spec.epilogue}[what]
-        if reader is not None:
+        if reader is not None or self.spec.patches is not None:
             return f"{self.spec.name}_{what}"
         if what == "finish":
             how = "single" if self.spec.scheme == "dot" else "rows"

@@ -8,6 +8,7 @@ from funcgrad.compiler.contraction.dots import write_dot
 from funcgrad.compiler.contraction.finish import write_finish
 from funcgrad.compiler.contraction.frame import ContractionSpec, Frame
 from funcgrad.compiler.contraction.packing import write_pack, write_pack_panel, write_pack_rows
+from funcgrad.compiler.contraction.patches import write_pack_kernels, write_patch_rows
 from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.contraction.tiles import write_tiles
 from funcgrad.compiler.machine import Target
@@ -26,11 +27,13 @@ def write_contraction(module: Module, spec: ContractionSpec) -> None:
     if spec.scheme == "dot":
         write_dot(kernel, name)
     else:
-        write_once("rows", write_pack_rows)
-        if spec.scheme in ("panels", "packed"):
+        write_once("rows", write_pack_rows if spec.patches is None else write_patch_rows)
+        if spec.patches is not None:
+            write_pack_kernels(kernel, f"{name}_pack")
+        elif spec.scheme != "in_place":
             write_once("panel", write_pack_panel)
-        if spec.scheme == "packed":
-            write_pack(kernel, f"{name}_pack")
+            if spec.scheme == "packed":
+                write_pack(kernel, f"{name}_pack")
         write_tiles(kernel, name)
     write_once("finish", write_finish)
 

@@ -92,6 +92,7 @@ def plan_contraction(
     *,
     reads_a: bool = False,
     reads_b: bool = False,
+    scheme: str | None = None,
 ) -> Plan:
     """Chooses how to compute c[..., m, n] = sum over k of a[..., m, k] b[..., k, n].
 
@@ -105,6 +106,7 @@ def plan_contraction(
         dtype: of a; also of b and c, if those are not given.
         target: the CPU.
         reads_a, reads_b: whether the spec has readers for these operands, whose strides do not matter then.
+        scheme: the one to use; None for the one that suits best.
     """
     outer, inner = _batches(batch)
     element_a, element_b = element_of(dtype), element_of(dtype_b if dtype_b is not None else dtype)
@@ -140,7 +142,9 @@ def plan_contraction(
     width, lanes = shape.width, shape.lanes
     near = b.columns == 1 and not reads_b
     masks = lanes == 1 or has_masks(target, element_b.size)
-    if dot and (n == 1 or min(m, n) < 4 or (m <= 8 and not near)):
+    if scheme is not None:
+        pass
+    elif dot and (n == 1 or min(m, n) < 4 or (m <= 8 and not near)):
         scheme = "dot"
     elif near and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024) and (masks or columns % lanes == 0):
         scheme = "in_place"
