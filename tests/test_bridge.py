@@ -127,6 +127,18 @@ def test_the_table_holds_inputs_outputs_constants_arena_and_functions(way):
     assert y[3] == 123
 
 
+def test_results_may_be_inputs_and_come_in_any_order(way):
+    form = ((3,), FLOAT32)
+    function = native(copying(12, target=2), [form, form], [form, form], results=[2, 0, 2, 1])
+    x, y = numpy.arange(3, dtype=FLOAT32), numpy.zeros(3, FLOAT32)
+    copy, first, again, second = function(x, y)
+    assert copy is again and first is x and second is y
+    numpy.testing.assert_array_equal(copy, x)
+    wrapped = native(copying(12, target=1), [form], [form], results=[0], arrays=True, container="single")
+    given = wrapped(ConcreteArray(x))
+    assert type(given) is ConcreteArray and given._data is x
+
+
 @pytest.mark.parametrize("container, kind", [("list", list), ("tuple", tuple)])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_results_come_in_a_container(way, container, kind, count):
@@ -682,7 +694,7 @@ def test_there_is_no_reader_for_trees_that_only_python_can_read():
         fg.tree.register_node(Reversed, lambda x: ((x.right, x.left), None), lambda _, both: Reversed(*both[::-1]))
     deleted = array(2)
     deleted.delete()
-    for x in [Computed(), Reversed(array(2), array(2)), {1: array(2)}, 1.0, deleted, collections.OrderedDict()]:
+    for x in [Computed(), Reversed(array(2), array(2)), {(1,): array(2)}, 1.0, deleted, collections.OrderedDict()]:
         assert bridge.tree_reader((x,), OTHERWISE) is None
 
 
@@ -697,6 +709,27 @@ def test_nothing_is_left_after_reading_many_trees():
     gc.collect()
     assert counts(*leaves, trees, OTHERWISE) == before
     assert sys.getallocatedblocks() - blocks < 200
+
+
+def test_trees_of_results_are_made():
+    like = {"b": Layer(array(3), Pair([array(2)], ()), "name"), "a": (array(), None)}
+    leaves, structure = fg.tree.flatten(like)
+    make = bridge.tree_maker([x.aval for x in leaves], structure, OTHERWISE)
+    made = make(*[x._data for x in leaves])
+    assert str(made) == str(like) and fg.tree.structure(made) == structure
+    assert [*made] == ["b", "a"] and vars(made["b"]).keys() == vars(like["b"]).keys()
+    assert [*map(id, [x._data for x in fg.tree.leaves(made)])] == [*map(id, [x._data for x in leaves])]
+    assert weakref.ref(made["b"])() is made["b"]
+    assert gc.is_tracked(made["b"]) and gc.is_tracked(made["a"]) and not gc.is_tracked(made["a"][0])
+    assert make(*[x._data for x in leaves[1:]], numpy.zeros(1)) is OTHERWISE
+    turned = numpy.zeros((3, 2), FLOAT32).T
+    make = bridge.tree_maker([array(2, 3).aval], fg.tree.structure(0), OTHERWISE)
+    assert make(turned)._data is turned
+
+
+def test_trees_that_only_python_can_make_are_not_made():
+    structure = fg.tree.structure(collections.OrderedDict(a=0))
+    assert bridge.tree_maker([array(3).aval], structure, OTHERWISE) is None
 
 
 # Jitted functions
@@ -848,7 +881,10 @@ def test_weak_results_stay_weak(compiler):
         lambda x: {"b": x, "a": None},
         lambda x: Layer(x, None),
         lambda x: Layer(None, Pair(x, [None, ()]), "other"),
-        lambda x: Pair((), {"z": 0, "a": x}["a"]),
+        lambda x: Pair((), x),
+        lambda x: {2: x, 1: None},
+        lambda x: collections.OrderedDict(b=x, a=None),
+        lambda x: [[[[x]]]],
     ],
 )
 def test_results_come_in_their_tree(compiler, pack):
@@ -894,7 +930,7 @@ def test_many_threads_call_one_jitted_function(compiler):
 
 
 def test_nothing_is_left_after_many_calls_of_a_jitted_function(compiler):
-    function = fg.jit(lambda tree: {"a": tree[0] + 0}, compiler=compiler)
+    function = fg.jit(lambda tree: {"a": Layer(Pair([tree[0] + 0], None), ((),))}, compiler=compiler)
     trees = (array(3), {"b": [array(2)]})
     for _ in range(100):
         function(trees)

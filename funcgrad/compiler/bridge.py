@@ -21,14 +21,13 @@ Python takes the place of the builtin, and does the same more slowly.
 from __future__ import annotations
 
 import ctypes
-import inspect
 import struct
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
-from types import BuiltinFunctionType, MemberDescriptorType
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy
@@ -42,33 +41,26 @@ from funcgrad.compiler.bridge_code import (
     API_VERSION_2,
     ARENA_ALIGNMENT,
     ARRAY_LAYOUT,
-    DICT_NODE,
     DTYPE_LAYOUT,
+    IN_ORDER_AND_ALIGNED,
     INPUT,
     KEPT_ARENAS,
     LARGEST_KEPT_ARENA,
-    LEAF,
     LIST_LAYOUT,
-    LIST_NODE,
-    NODE,
     OBJECT_LAYOUT,
-    OBJECT_NODE,
     OUTPUT,
     PROCESS,
-    SAME,
-    SINGLE,
     SPECIFICATION,
     STACK_ARENA,
-    TUPLE,
     TUPLE_LAYOUT,
-    TUPLE_NODE,
     builtin_ir,
 )
+from funcgrad.compiler.bridge_trees import Result, Same, TreeRecords, UnknownNodeError, address_of, record
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import ProgramError
 
-CONTAINERS = ("list", "tuple", "single")
+CONTAINERS: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
 UNLOCK_ABOVE = 5000.0  # nanoseconds of work, from which on other Python threads may run meanwhile
 
 
@@ -174,12 +166,12 @@ FASTCALL, NO_ARGUMENTS = 0x80, 0x04
 
 
 class Kept:
-    """What a builtin keeps alive, and its signature, if others may be made from it."""
+    """What a builtin keeps alive; and its signature and which arrays it gives, if others may be made from it."""
 
-    __slots__ = ("objects", "signature")
+    __slots__ = ("objects", "places", "signature")
 
-    def __init__(self, signature: Signature | None, objects: tuple[Any, ...]):
-        self.signature, self.objects = signature, objects
+    def __init__(self, objects: Any, signature: Signature | None = None, places: tuple[int, ...] | None = None):
+        self.objects, self.signature, self.places = objects, signature, places
 
 
 class Bridge:
@@ -199,7 +191,10 @@ class Bridge:
             "set_error": api.PyErr_SetString,
             "clear_error": api.PyErr_Clear,
             "dict_size": api.PyDict_Size,
+            "new_dict": api.PyDict_New,
             "dict_item": api.PyDict_GetItem,
+            "set_dict_item": api.PyDict_SetItem,
+            "set_attribute": api.PyObject_GenericSetAttr,
             "attribute": api.PyObject_GetAttr,
             "untrack": api.PyObject_GC_UnTrack,
             "save_thread": api.PyEval_SaveThread,
@@ -207,6 +202,7 @@ class Bridge:
         }
         known = {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
         known |= {"ndarray": id(numpy.ndarray), "byte": id(dtypes.uint8), "system_error": id(SystemError)}
+        known["object_new"] = id(object.__new__)
         known["new_array"] = _numpy_function(API_NEW_ARRAY)
         self._process = record(PROCESS, **known)
         self._new = api.PyCFunction_NewEx
@@ -217,20 +213,10 @@ class Bridge:
         free = record(SPECIFICATION, process=address_of(self._process), otherwise=id(None))
         self.free_arenas = self._new(ctypes.addressof(self._free), (free,), None)
 
-    def function(self, specification: numpy.ndarray, signature: Signature | None, *kept: Any) -> Callable[..., Any]:
-        """A builtin that does what the specification says, and keeps alive what it refers to."""
+    def function(self, specification: numpy.ndarray, kept: Kept) -> Callable[..., Any]:
+        """A builtin that does what the specification says."""
         specification[SPECIFICATION["process"] // 8] = address_of(self._process)
-        return self._new(ctypes.addressof(self._call), (specification, Kept(signature, kept)), None)
-
-
-def record(names: dict[str, int], **values: int) -> numpy.ndarray:
-    """A record for the builtin."""
-    return numpy.array([values.pop(name, 0) for name in names], numpy.int64)
-
-
-def address_of(array: numpy.ndarray) -> int:
-    """Where the elements of an array begin."""
-    return array.__array_interface__["data"][0]
+        return self._new(ctypes.addressof(self._call), (specification, kept), None)
 
 
 @cache
@@ -250,6 +236,7 @@ class Signature:
     def __init__(self, inputs: Sequence[Any], outputs: Sequence[Any], wrapped: bool):
         self.inputs, self.outputs = [*map(_description, inputs)], [*map(_description, outputs)]
         self.wrapped = wrapped
+        self._kept: list[Any] = []
 
     def buffers(self, *arguments: Any) -> list[numpy.ndarray]:
         """The buffers of the arguments as native code takes them; copies where they are not such."""
@@ -291,14 +278,28 @@ class Signature:
             return tuple(buffers)
         return tuple([_wrapper(weak)(x) for x, (_, _, weak) in zip(buffers, self.inputs, strict=True)])
 
-    def results(self) -> list[numpy.ndarray]:
-        """New arrays for the results."""
-        return [numpy.empty(shape, dtype) for shape, dtype, _ in self.outputs]
+    def result(self, place: int, weak: bool | None = None) -> Result:
+        """What stands in a tree of results for an input, or, counting on, for an output."""
+        shape, dtype, is_weak = [*self.inputs, *self.outputs][place]
+        wrapper = _wrapper(is_weak if weak is None else weak)
+        return Result(place, shape, dtype, wrapper if self.wrapped else None)
 
-    def wrap(self, results: list[numpy.ndarray]) -> list[Any]:
-        if not self.wrapped:
-            return results
-        return [_wrapper(weak)(x) for x, (_, _, weak) in zip(results, self.outputs, strict=True)]
+    def records(self, flags: int = IN_ORDER_AND_ALIGNED) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The records of the inputs, which have to have these flags, and of the outputs.
+
+        What the records refer to lives as long as this object.
+        """
+        rows: list[Any] = []
+        for shape, dtype, weak in (*self.inputs, *self.outputs):
+            lengths = numpy.array(shape, numpy.int64)
+            self._kept += [lengths, dtype]
+            wrapper = id(_wrapper(weak)) if self.wrapped else 0
+            known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "flags": flags}
+            known |= {"ndim": len(shape), "shape": address_of(lengths)}
+            names = INPUT if len(rows) < len(self.inputs) else OUTPUT
+            rows.append([known[name] for name in names])
+        count = len(self.inputs)
+        return numpy.array(rows[:count], numpy.int64), numpy.array(rows[count:], numpy.int64)
 
 
 def _description(array: Sequence[Any]) -> tuple[tuple[int, ...], numpy.dtype, bool]:
@@ -334,6 +335,7 @@ def native_callable(
     functions: Sequence[int] = (),
     arrays: bool = False,
     container: str = "list",
+    results: Sequence[int] | None = None,
     otherwise: object = None,
 ) -> Callable[..., Any]:
     """A Python function of machine code.
@@ -352,7 +354,8 @@ def native_callable(
         estimated_nanoseconds: about how long the code runs. If that is long, other Python threads run meanwhile.
         functions: addresses that the code needs for its own purposes.
         arrays: whether the function takes and gives `ConcreteArray`s instead of their buffers.
-        container: how it gives the outputs: as a "list", as a "tuple", or as "single", if there is but one.
+        container: how it gives the results: as a "list", as a "tuple", or as "single", if there is but one.
+        results: what it gives: numbers of inputs, and, counting on, of outputs. By default all of the outputs.
         otherwise: what to give, without running the code, for arguments that do not fit, or that would have to be
             copied. By default they are copied, or a ProgramError is raised.
 
@@ -363,16 +366,20 @@ def native_callable(
     kept = [numpy.require(x, requirements=["C", "A"]) for x in constants]
     fixed = [address_of(x) for x in kept]
     unlocked = estimated_nanoseconds > UNLOCK_ABOVE
-    kind = CONTAINERS.index(container)
-    if kind == SINGLE and len(outputs) != 1:
+    places = range(len(inputs), len(inputs) + len(outputs)) if results is None else results
+    if container == "single" and len(places) != 1:
         raise ProgramError(
-            f"a compiled function with {len(outputs)} results has no single one; this is a bug in funcgrad."
+            f"a compiled function with {len(places)} results has no single one; this is a bug in funcgrad."
         )
     native = bridge()
     if native is None:
         alive = (keep_alive, kept)
-        return _in_python(signature, entry_address, fixed, functions, arena_bytes, unlocked, kind, otherwise, alive)
-    records, held = _records(signature)
+        return _in_python(
+            signature, entry_address, fixed, functions, arena_bytes, unlocked, container, places, otherwise, alive
+        )
+    made = [signature.result(place) for place in places]
+    tree_of_results = TreeRecords(made[0] if container == "single" else CONTAINERS[container](made), is_read=False)
+    input_records, output_records = signature.records()
     fixed_words, function_words = numpy.array(fixed, numpy.int64), numpy.array(functions, numpy.int64)
     usual = signature.usual
     specification = record(
@@ -381,128 +388,36 @@ def native_callable(
         unlocked=int(unlocked),
         arena=arena_bytes if arena_bytes <= STACK_ARENA else arena_bytes + ARENA_ALIGNMENT,
         table_size=len(inputs) + len(outputs) + len(fixed) + 1 + len(functions),
-        inputs=address_of(records[0]),
+        inputs=address_of(input_records),
         input_count=len(inputs),
-        outputs=address_of(records[1]),
+        outputs=address_of(output_records),
         output_count=len(outputs),
         fixed=address_of(fixed_words),
         fixed_count=len(fixed),
         functions=address_of(function_words),
         function_count=len(functions),
-        container=kind,
+        results=tree_of_results.root,
         usual=id(usual),
         otherwise=0 if otherwise is None else id(otherwise),
     )
-    return native.function(
-        specification, signature, records, held, fixed_words, function_words, kept, usual, otherwise, keep_alive
-    )
-
-
-def _records(signature: Signature) -> tuple[list[numpy.ndarray], list[Any]]:
-    """The records of inputs and outputs, and the objects that they refer to."""
-    held: list[Any] = []
-    rows: list[list[int]] = [[], []]
-    for names, arrays, row in zip((INPUT, OUTPUT), (signature.inputs, signature.outputs), rows, strict=True):
-        for shape, dtype, weak in arrays:
-            lengths = numpy.array(shape, numpy.int64)
-            wrapper = id(_wrapper(weak)) if signature.wrapped else 0
-            known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "ndim": len(shape)}
-            known |= {"shape": address_of(lengths), "shape_tuple": id(shape)}
-            row += [known[name] for name in names]
-            held += [lengths, dtype, shape]
-    return [numpy.array(row, numpy.int64) for row in rows], held
+    words = (input_records, output_records, fixed_words, function_words)
+    objects = (words, tree_of_results.kept, kept, usual, otherwise, keep_alive)
+    return native.function(specification, Kept(objects, signature, tuple(places) if container == "list" else None))
 
 
 # Functions of trees
 
 
-class Same:
-    """Stands in a tree for a value that has to be this very object."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any):
-        self.value = value
-
-
-class _UnknownNodeError(Exception):
-    """The builtin does not know how to look into an object."""
-
-
-class _Tree:
-    """The records for trees that are like given ones.
-
-    Attributes:
-        leaves: the arrays in the trees, from left to right.
-        kept: what the records refer to.
-    """
-
-    def __init__(self, trees: Sequence[Any]):
-        self.leaves: list[ConcreteArray] = []
-        self.kept: list[Any] = []
-        self.root = self._record([self._node(TUPLE_NODE, trees, count=len(trees))])
-
-    def _record(self, rows: Sequence[Sequence[int]]) -> int:
-        words = numpy.array(rows, numpy.int64)
-        self.kept.append(words)
-        return address_of(words)
-
-    def _node(self, kind: int, children: Sequence[Any] = (), keys: Sequence[str] = (), **values: int) -> list[int]:
-        self.kept.append(keys)
-        below = self._record([self.node(x) for x in children]) if children else 0
-        known = {"kind": kind, "children": below, "count": len(children), "keys": self._record([[*map(id, keys)]])}
-        return [*record(NODE, **{**known, **values})]
-
-    def node(self, x: Any) -> list[int]:
-        """The record of a tree."""
-        kind = type(x)
-        if kind in (ConcreteArray, WeakArray) and type(x._data) is numpy.ndarray:
-            self.leaves.append(x)
-            return self._node(LEAF)
-        if x is None or kind is Same:
-            value = x.value if type(x) is Same else None
-            self.kept.append(value)
-            return self._node(SAME, same=id(value))
-        if kind is tuple or kind is list:
-            return self._node(TUPLE_NODE if kind is tuple else LIST_NODE, x, type=id(kind))
-        if tree.is_named_tuple(kind):
-            self.kept.append(kind)
-            return self._node(TUPLE_NODE, x, type=id(kind))
-        if kind is dict and all(type(key) is str for key in x):
-            keys = sorted(x)
-            return self._node(DICT_NODE, [x[key] for key in keys], keys, type=id(kind))
-        fields = tree.fields_of(kind)
-        if fields is None or not _has_plain_fields(kind, fields[0]):
-            raise _UnknownNodeError
-        data, static = fields
-        self.kept.append(kind)
-        values = [*(getattr(x, name) for name in data), *(Same(getattr(x, name)) for name in static)]
-        return self._node(OBJECT_NODE, values, [*data, *static], type=id(kind))
-
-
-def _has_plain_fields(cls: type, names: Sequence[str]) -> bool:
-    """Whether objects of a class hold their fields themselves, so that looking at them runs no code of the user."""
-    if cls.__getattribute__ is not object.__getattribute__:
-        return False
-    found = [inspect.getattr_static(cls, name, None) for name in names]
-    return all(type(x) is MemberDescriptorType or not hasattr(x, "__get__") for x in found)
-
-
 def tree_callable(
-    function: Callable[..., Any],
-    trees: Sequence[Any],
-    weak_outputs: Sequence[bool],
-    container: str,
-    otherwise: object,
+    function: Callable[..., Any], trees: Sequence[Any], structure: Any, weak: Sequence[bool], otherwise: object
 ) -> Callable[..., Any] | None:
-    """What `native_callable` gave, as a function of trees of `ConcreteArray`s that gives `ConcreteArray`s.
+    """What `native_callable` gave, as a function of trees of `ConcreteArray`s that gives such a tree.
 
     Arguments:
-        function: the function of the buffers of the leaves.
-        trees: arguments like those that it will take: tuples, lists, dicts with strings as keys, named tuples, and
-            registered dataclasses, of arrays, None, and `Same` objects for what has to be the same object each time.
-        weak_outputs: which of the results are weak.
-        container: how it gives the results.
+        function: the function of the buffers of the leaves, which gives a list.
+        trees: arguments like those that it will take: trees as `TreeRecords` knows them.
+        structure: the structure of the tree of results.
+        weak: which of the results are weak.
         otherwise: what to give, without running the code, for arguments that are not like these.
 
     Returns:
@@ -511,49 +426,118 @@ def tree_callable(
     bound = getattr(function, "__self__", None)
     if type(function) is not BuiltinFunctionType or type(bound) is not tuple or type(bound[-1]) is not Kept:
         return None
-    specification, signature = bound[0], bound[1].signature
-    outputs = [(shape, dtype, weak) for (shape, dtype, _), weak in zip(signature.outputs, weak_outputs, strict=True)]
-    return _of_trees(specification.copy(), trees, outputs, container, otherwise, function)
+    specification, kept = bound
+    if kept.signature is None or kept.places is None or kept.signature.wrapped:
+        return None
+    read = _read(trees)
+    if read is None or [x[:2] for x in read.inputs] != [x[:2] for x in kept.signature.inputs]:
+        return None
+    outputs = kept.signature.outputs
+    signature = Signature(read.inputs, outputs, wrapped=True)
+    made = [signature.result(place, is_weak) for place, is_weak in zip(kept.places, weak, strict=True)]
+    return _of_trees(specification, signature, read, made, structure, otherwise, function)
 
 
 def tree_reader(trees: Sequence[Any], otherwise: object) -> Callable[..., Any] | None:
     """A function that gives the list of the buffers of its arguments, which are like `trees`; see `tree_callable`."""
-    return _of_trees(record(SPECIFICATION), trees, [], "list", otherwise, None)
+    read = _read(trees)
+    if read is None:
+        return None
+    signature = Signature(read.inputs, [], wrapped=True)
+    made = [Result(place, (), dtypes.bool_, None) for place in range(len(read.inputs))]
+    structure = tree.structure([0] * len(made))
+    return _of_trees(record(SPECIFICATION), signature, read, made, structure, otherwise, None)
+
+
+class _Read:
+    """The records of arguments, and the shape, dtype and weakness of each array in them."""
+
+    def __init__(self, trees: Sequence[Any]):
+        self.records = TreeRecords(tuple(trees), is_read=True)
+        self.inputs = [(x.shape, x.dtype, x.weak_type) for x in self.records.leaves]
+
+
+def _read(trees: Sequence[Any]) -> _Read | None:
+    if bridge() is None:
+        return None
+    try:
+        read = _Read(trees)
+    except UnknownNodeError:
+        return None
+    leaves = [x for x in tree.leaves(list(trees)) if type(x) is not Same]
+    # The order is another one where somebody wants to see a class in another way.
+    return read if [*map(id, leaves)] == [*map(id, read.records.leaves)] else None
 
 
 def _of_trees(
     specification: numpy.ndarray,
-    trees: Sequence[Any],
-    outputs: Sequence[Any],
-    container: str,
+    signature: Signature,
+    read: _Read,
+    made: Sequence[Result],
+    structure: Any,
     otherwise: object,
-    kept: Any,
+    function: Any,
 ) -> Callable[..., Any] | None:
     native = bridge()
+    if native is None:
+        return None
     try:
-        found = None if native is None else _Tree(trees)
-    except _UnknownNodeError:
-        return None
-    if native is None or found is None:
-        return None
-    leaves = [x for x in tree.leaves(list(trees)) if type(x) is not Same]
-    if [*map(id, leaves)] != [*map(id, found.leaves)]:
-        return None  # somebody wants to see a class of trees in another way
-    inputs = [(x.shape, x.dtype, x.weak_type) for x in found.leaves]
-    records, held = _records(Signature(inputs, outputs, wrapped=True))
+        results, is_whole = TreeRecords(tree.unflatten(structure, made), is_read=False), True
+    except Exception:  # the builtin does not know such trees, or a class of the user refuses what is not an array
+        results, is_whole = TreeRecords([*made], is_read=False), False
+    input_records, output_records = signature.records()
     changed = {
-        "inputs": address_of(records[0]),
-        "input_count": len(inputs),
-        "outputs": address_of(records[1]),
-        "output_count": len(outputs),
-        "table_size": max(len(inputs), specification[SPECIFICATION["table_size"] // 8]),
-        "container": CONTAINERS.index(container),
-        "tree": found.root,
+        "inputs": address_of(input_records),
+        "input_count": len(signature.inputs),
+        "outputs": address_of(output_records),
+        "table_size": max(len(signature.inputs), specification[SPECIFICATION["table_size"] // 8]),
+        "arguments": read.records.root,
+        "results": results.root,
         "otherwise": id(otherwise),
     }
+    specification = specification.copy()
     for name, value in changed.items():
         specification[SPECIFICATION[name] // 8] = value
-    return native.function(specification, None, records, held, found.kept, otherwise, kept)
+    objects = (signature, input_records, output_records, read.records.kept, results.kept, otherwise, function)
+    builtin = native.function(specification, Kept(objects))
+    if is_whole:
+        return builtin
+
+    def native_of_trees(*trees: Any) -> Any:
+        flat = builtin(*trees)
+        return flat if flat is otherwise else tree.unflatten(structure, flat)
+
+    return native_of_trees
+
+
+def tree_maker(avals: Sequence[Any], structure: Any, otherwise: object) -> Callable[..., Any] | None:
+    """A function that wraps its arguments, which are buffers, as arrays, and gives them in a tree.
+
+    Arguments:
+        avals: shape, dtype and weakness of each of them.
+        structure: the structure of the tree.
+        otherwise: what to give if the arguments have another shape or dtype.
+    """
+    native = bridge()
+    if native is None:
+        return None
+    forms = [(x.shape, x.dtype, x.weak_type) for x in avals]
+    wrapped, bare = Signature(forms, [], wrapped=True), Signature(forms, [], wrapped=False)
+    made = [wrapped.result(place) for place in range(len(forms))]
+    try:
+        results = TreeRecords(tree.unflatten(structure, made), is_read=False)
+    except Exception:  # as above
+        return None
+    input_records, _ = bare.records(flags=0)
+    specification = record(
+        SPECIFICATION,
+        table_size=len(forms),
+        inputs=address_of(input_records),
+        input_count=len(forms),
+        results=results.root,
+        otherwise=id(otherwise),
+    )
+    return native.function(specification, Kept((bare, input_records, results.kept, otherwise)))
 
 
 # The same in Python
@@ -566,7 +550,8 @@ def _in_python(
     functions: Sequence[int],
     arena_bytes: int,
     unlocked: bool,
-    container: int,
+    container: str,
+    places: Sequence[int],
     otherwise: object,
     keep_alive: object,
 ) -> Callable[..., Any]:
@@ -574,14 +559,14 @@ def _in_python(
     prototype = ctypes.CFUNCTYPE if unlocked or not hasattr(ctypes, "pythonapi") else ctypes.PYFUNCTYPE
     entry = prototype(None, ctypes.c_char_p)(entry_address)
     pack = struct.Struct(f"{len(signature.inputs) + len(signature.outputs) + len(fixed) + 1 + len(functions)}q").pack
-
     room = arena_bytes + ARENA_ALIGNMENT
+    wrappers = [(place, signature.result(place).wrapper) for place in places]
 
     def native(*arguments: Any, alive: object = keep_alive) -> Any:
         if otherwise is not None and not signature.are_usual(arguments):
             return otherwise
         buffers = signature.buffers(*arguments)
-        results = signature.results()
+        results = [numpy.empty(shape, dtype) for shape, dtype, _ in signature.outputs]
         try:
             arena = _arenas.pop()
         except IndexError:
@@ -593,8 +578,9 @@ def _in_python(
         entry(pack(*addresses, *fixed, start, *functions))
         if arena.size <= LARGEST_KEPT_ARENA and len(_arenas) < KEPT_ARENAS:
             _arenas.append(arena)
-        wrapped = signature.wrap(results)
-        return wrapped[0] if container == SINGLE else tuple(wrapped) if container == TUPLE else wrapped
+        pool = [*buffers, *results]
+        given = [pool[place] if wrap is None else wrap(pool[place]) for place, wrap in wrappers]
+        return given[0] if container == "single" else CONTAINERS[container](given)
 
     return native
 

@@ -37,19 +37,21 @@ def words(*names: str) -> dict[str, int]:
 
 PROCESS = words(
     *("ndarray", "byte", "system_error", "new_array", "new_object", "new_list", "new_tuple", "increase", "decrease"),
-    *("vectorcall", "set_error", "clear_error", "save_thread", "restore_thread", "dict_size", "dict_item", "attribute"),
-    *("untrack", "arenas"),
+    *("new_dict", "object_new", "vectorcall", "set_error", "clear_error", "save_thread", "restore_thread", "dict_size"),
+    *("dict_item", "set_dict_item", "attribute", "set_attribute", "untrack", "arenas"),
     *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
 )
 SPECIFICATION = words(
     *("process", "entry", "unlocked", "arena", "table_size", "inputs", "input_count", "outputs", "output_count"),
-    *("fixed", "fixed_count", "functions", "function_count", "container", "tree", "usual", "otherwise"),
+    *("fixed", "fixed_count", "functions", "function_count", "arguments", "results", "usual", "otherwise"),
 )
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape")
-OUTPUT = words("wrapper", "dtype", "ndim", "shape", "shape_tuple")
-NODE = words("kind", "type", "count", "children", "keys", "same")
-LIST, TUPLE, SINGLE = range(3)  # containers of results
-LEAF, SAME, TUPLE_NODE, LIST_NODE, DICT_NODE, OBJECT_NODE = range(6)  # nodes of trees of arguments
+INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags")
+OUTPUT = words("dtype", "ndim", "shape")
+
+# Trees are records of nodes. A leaf among the results says which input or output it is, and how it is wrapped.
+
+NODE = words("kind", "type", "count", "children", "keys", "same", "place", "wrapper", "dtype", "shape")
+LEAF, SAME, TUPLE, NAMED_TUPLE, LIST, DICT, OBJECT = range(7)
 
 # The builtin
 #
@@ -65,8 +67,8 @@ BUILTIN = """
 @impossible = private constant [60 x i8] c"the bridge to native code was handed arrays of other shapes\\00"
 
 ; Whether the arguments are what the specification says. If so, the addresses of their elements are put into the table,
-; and the arrays into `held`.
-define internal i1 @matches(ptr %process, ptr %spec, ptr %args, i64 %count, ptr %table, ptr %held) {
+; and the arrays into the pool.
+define internal i1 @matches(ptr %process, ptr %spec, ptr %args, i64 %count, ptr %table, ptr %pool) {
 start:
   %wanted.count = field i64 %spec SPECIFICATION.input_count
   %inputs = field ptr %spec SPECIFICATION.inputs
@@ -96,8 +98,9 @@ buffer:
   br i1 %is.array, label %look, label %no
 look:
   %flags = field i32 %array ARRAY.flags
-  %set = and i32 %flags, IN_ORDER_AND_ALIGNED
-  %right.flags = icmp eq i32 %set, IN_ORDER_AND_ALIGNED
+  %wanted.flags = field i32 %input INPUT.flags
+  %set = and i32 %flags, %wanted.flags
+  %right.flags = icmp eq i32 %set, %wanted.flags
   %ndim = field i32 %array ARRAY.ndim
   %wanted.ndim = field i32 %input INPUT.ndim
   %right.ndim = icmp eq i32 %ndim, %wanted.ndim
@@ -133,7 +136,7 @@ right:
   end
   %data = field ptr %array ARRAY.data
   put %table %i %data
-  put %held %i %array
+  put %pool %i %array
   end
   ret i1 true
 no:
@@ -222,24 +225,119 @@ no:
   ret i1 false
 }
 
-; The arrays as a list.
-define internal ptr @as_list(ptr %process, ptr %held, i64 %count) {
+; A tree of the arrays in the pool, or null with an error.
+define internal ptr @build(ptr %process, ptr %node, ptr %pool) {
 start:
-  %new.list = field ptr %process PROCESS.new_list
-  %list = call ptr %new.list(i64 %count)
-  %no.list = icmp eq ptr %list, null
-  br i1 %no.list, label %error, label %made
-made:
   %increase = field ptr %process PROCESS.increase
-  %items = field ptr %list LIST.items
+  %decrease = field ptr %process PROCESS.decrease
+  %kind = field i64 %node NODE.kind
+  %type = field ptr %node NODE.type
+  %count = field i64 %node NODE.count
+  %keys = field ptr %node NODE.keys
+  %class = alloca ptr
+  switch i64 %kind, label %same [i64 LEAF.KIND, label %leaf  i64 TUPLE.KIND, label %tuple
+    i64 NAMED_TUPLE.KIND, label %named  i64 LIST.KIND, label %list  i64 DICT.KIND, label %dict
+    i64 OBJECT.KIND, label %object]
+leaf:
+  %place = field i64 %node NODE.place
+  %array = item ptr %pool %place
+  call void %increase(ptr %array)
+  %wrapper = field ptr %node NODE.wrapper
+  %bare = icmp eq ptr %wrapper, null
+  br i1 %bare, label %unwrapped, label %wrap
+unwrapped:
+  ret ptr %array
+wrap:
+  %new.object = field ptr %process PROCESS.new_object
+  %wrapped = call ptr %new.object(ptr %wrapper, i64 0)
+  %not.wrapped = icmp eq ptr %wrapped, null
+  br i1 %not.wrapped, label %unwrap, label %fill
+fill:
+  %shape = field ptr %node NODE.shape
+  %dtype = field ptr %node NODE.dtype
+  call void %increase(ptr %shape)
+  call void %increase(ptr %dtype)
+  set %wrapped WRAPPER.data %array
+  set %wrapped WRAPPER.dtype %dtype
+  set %wrapped WRAPPER.shape %shape
+  %untrack = field ptr %process PROCESS.untrack
+  call void %untrack(ptr %wrapped) ; there is nothing in it that could refer to it
+  ret ptr %wrapped
+unwrap:
+  call void %decrease(ptr %array)
+  ret ptr null
+same:
+  %value = field ptr %node NODE.same
+  call void %increase(ptr %value)
+  ret ptr %value
+tuple:
+  %new.tuple = field ptr %process PROCESS.new_tuple
+  %a.tuple = call ptr %new.tuple(i64 %count)
+  br label %made
+named:
+  %new.named = field ptr %process PROCESS.new_object
+  %a.named = call ptr %new.named(ptr %type, i64 %count)
+  br label %made
+list:
+  %new.list = field ptr %process PROCESS.new_list
+  %a.list = call ptr %new.list(i64 %count)
+  br label %made
+dict:
+  %new.dict = field ptr %process PROCESS.new_dict
+  %a.dict = call ptr %new.dict()
+  br label %made
+object:
+  store ptr %type, ptr %class
+  %object.new = field ptr %process PROCESS.object_new
+  %vectorcall = field ptr %process PROCESS.vectorcall
+  %an.object = call ptr %vectorcall(ptr %object.new, ptr %class, i64 1, ptr null)
+  br label %made
+made:
+  %tree = phi ptr [%a.tuple, %tuple], [%a.named, %named], [%a.list, %list], [%a.dict, %dict], [%an.object, %object]
+  %nothing = icmp eq ptr %tree, null
+  br i1 %nothing, label %error, label %children
+children:
+  %nodes = field ptr %node NODE.children
+  %in.tuple = getelementptr i8, ptr %tree, i64 TUPLE.items
   br label %each
 each:
   for %i below %count
-  %array = item ptr %held %i
-  call void %increase(ptr %array)
-  put %items %i %array
+  %offset = mul i64 %i, NODE.SIZE
+  %child.node = getelementptr i8, ptr %nodes, i64 %offset
+  %child = call ptr @build(ptr %process, ptr %child.node, ptr %pool)
+  %no.child = icmp eq ptr %child, null
+  br i1 %no.child, label %lose, label %add
+add:
+  switch i64 %kind, label %to.tuple [i64 LIST.KIND, label %to.list  i64 DICT.KIND, label %to.dict
+    i64 OBJECT.KIND, label %to.object]
+to.tuple:
+  put %in.tuple %i %child
+  br label %next
+to.list:
+  %in.list = field ptr %tree LIST.items
+  put %in.list %i %child
+  br label %next
+to.dict:
+  %key = item ptr %keys %i
+  %set.item = field ptr %process PROCESS.set_dict_item
+  %item.status = call i32 %set.item(ptr %tree, ptr %key, ptr %child)
+  br label %handed.over
+to.object:
+  %name = item ptr %keys %i
+  %set.attribute = field ptr %process PROCESS.set_attribute
+  %attribute.status = call i32 %set.attribute(ptr %tree, ptr %name, ptr %child)
+  br label %handed.over
+handed.over:
+  %status = phi i32 [%item.status, %to.dict], [%attribute.status, %to.object]
+  call void %decrease(ptr %child)
+  %failed = icmp slt i32 %status, 0
+  br i1 %failed, label %lose, label %next
+next:
   end
-  ret ptr %list
+  ret ptr %tree
+lose:
+  call void %decrease(ptr %tree)
+  br label %error
 error:
   ret ptr null
 }
@@ -339,92 +437,34 @@ next:
   ret ptr %result
 }
 
-; A new result; the address of its elements goes to `data`. Null if there is no memory.
-define internal ptr @new_result(ptr %process, ptr %output, ptr %data) {
+; Makes the outputs, which go into the pool behind the inputs, and calls the native code. False if there was no memory.
+define internal i1 @run(ptr %process, ptr %spec, ptr %table, ptr %pool) {
 start:
   %increase = field ptr %process PROCESS.increase
-  %dtype = field ptr %output OUTPUT.dtype
-  call void %increase(ptr %dtype) ; which the array takes from us
-  %new = field ptr %process PROCESS.new_array
-  %ndarray = field ptr %process PROCESS.ndarray
-  %ndim = field i32 %output OUTPUT.ndim
-  %shape = field ptr %output OUTPUT.shape
-  %array = call ptr %new(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
-  %failed = icmp eq ptr %array, null
-  br i1 %failed, label %error, label %made
-made:
-  %elements = field ptr %array ARRAY.data
-  store ptr %elements, ptr %data
-  %wrapper = field ptr %output OUTPUT.wrapper
-  %bare = icmp eq ptr %wrapper, null
-  br i1 %bare, label %done, label %wrap
-wrap:
-  %new.object = field ptr %process PROCESS.new_object
-  %object = call ptr %new.object(ptr %wrapper, i64 0)
-  %no.object = icmp eq ptr %object, null
-  br i1 %no.object, label %lose, label %fill
-fill:
-  %shape.tuple = field ptr %output OUTPUT.shape_tuple
-  call void %increase(ptr %shape.tuple)
-  call void %increase(ptr %dtype)
-  set %object WRAPPER.data %array
-  set %object WRAPPER.dtype %dtype
-  set %object WRAPPER.shape %shape.tuple
-  %untrack = field ptr %process PROCESS.untrack
-  call void %untrack(ptr %object) ; there is nothing in it that could refer to it
-  ret ptr %object
-done:
-  ret ptr %array
-lose:
   %decrease = field ptr %process PROCESS.decrease
-  call void %decrease(ptr %array)
-  ret ptr null
-error:
-  ret ptr null
-}
-
-; Makes the results and calls the native code; gives what the caller gets, or null.
-define internal ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held) {
-start:
+  %new.array = field ptr %process PROCESS.new_array
+  %ndarray = field ptr %process PROCESS.ndarray
   %inputs = field i64 %spec SPECIFICATION.input_count
   %count = field i64 %spec SPECIFICATION.output_count
   %outputs = field ptr %spec SPECIFICATION.outputs
-  %decrease = field ptr %process PROCESS.decrease
-  %one = alloca ptr
-  store ptr null, ptr %one
-  %container = field i64 %spec SPECIFICATION.container
-  switch i64 %container, label %list [i64 TUPLE.KIND, label %tuple  i64 SINGLE.KIND, label %results]
-list:
-  %new.list = field ptr %process PROCESS.new_list
-  %a.list = call ptr %new.list(i64 %count)
-  %no.list = icmp eq ptr %a.list, null
-  br i1 %no.list, label %error, label %made.list
-made.list:
-  %list.items = field ptr %a.list LIST.items
-  br label %results
-tuple:
-  %new.tuple = field ptr %process PROCESS.new_tuple
-  %a.tuple = call ptr %new.tuple(i64 %count)
-  %no.tuple = icmp eq ptr %a.tuple, null
-  br i1 %no.tuple, label %error, label %made.tuple
-made.tuple:
-  %tuple.items = getelementptr i8, ptr %a.tuple, i64 TUPLE.items
-  br label %results
-results:
-  %box = phi ptr [null, %start], [%a.list, %made.list], [%a.tuple, %made.tuple]
-  %items = phi ptr [%one, %start], [%list.items, %made.list], [%tuple.items, %made.tuple]
   %first = getelementptr ptr, ptr %table, i64 %inputs
+  %made = getelementptr ptr, ptr %pool, i64 %inputs
   br label %each
 each:
   for %i below %count
   %offset = mul i64 %i, OUTPUT.SIZE
   %output = getelementptr i8, ptr %outputs, i64 %offset
-  %data = getelementptr ptr, ptr %first, i64 %i
-  %result = call ptr @new_result(ptr %process, ptr %output, ptr %data)
-  %no.result = icmp eq ptr %result, null
-  br i1 %no.result, label %lose, label %more
+  %dtype = field ptr %output OUTPUT.dtype
+  %ndim = field i32 %output OUTPUT.ndim
+  %shape = field ptr %output OUTPUT.shape
+  call void %increase(ptr %dtype) ; which the array takes from us
+  %array = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %no.array = icmp eq ptr %array, null
+  br i1 %no.array, label %error, label %more
 more:
-  put %items %i %result
+  put %made %i %array
+  %data = field ptr %array ARRAY.data
+  put %first %i %data
   end
   %fixed.count = field i64 %spec SPECIFICATION.fixed_count
   %fixed = field ptr %spec SPECIFICATION.fixed
@@ -455,7 +495,7 @@ on.heap:
   %size = getelementptr i8, ptr %spec, i64 SPECIFICATION.arena
   %block = call ptr @take_arena(ptr %process, ptr %size)
   %no.block = icmp eq ptr %block, null
-  br i1 %no.block, label %lose, label %align
+  br i1 %no.block, label %error, label %align
 align:
   %block.data = field ptr %block ARRAY.data
   %block.number = ptrtoint ptr %block.data to i64
@@ -470,29 +510,16 @@ ready:
   %entry = field ptr %spec SPECIFICATION.entry
   %unlocked = field i64 %spec SPECIFICATION.unlocked
   %is.locked = icmp eq i64 %unlocked, 0
-  br i1 %is.locked, label %locked, label %hold
+  br i1 %is.locked, label %locked, label %release
 locked:
   call void %entry(ptr %table)
   br label %finished
-hold: ; another thread may now let go of an array that we were only lent
-  %increase = field ptr %process PROCESS.increase
-  br label %hold.all
-hold.all:
-  for %h below %inputs
-  %array = item ptr %held %h
-  call void %increase(ptr %array)
-  end
+release:
   %save = field ptr %process PROCESS.save_thread
   %restore = field ptr %process PROCESS.restore_thread
   %thread = call ptr %save()
   call void %entry(ptr %table)
   call void %restore(ptr %thread)
-  br label %release
-release:
-  for %r below %inputs
-  %released = item ptr %held %r
-  call void %decrease(ptr %released)
-  end
   br label %finished
 finished:
   %has.block = icmp ne ptr %arena.block, null
@@ -501,25 +528,56 @@ give.back:
   call void @give_arena_back(ptr %process, ptr %arena.block)
   br label %end
 end:
-  %is.single = icmp eq ptr %box, null
-  %single = load ptr, ptr %one
-  %answer = select i1 %is.single, ptr %single, ptr %box
-  ret ptr %answer
-lose: ; what was made so far
-  %no.box = icmp eq ptr %box, null
-  br i1 %no.box, label %lose.single, label %lose.box
-lose.box:
-  call void %decrease(ptr %box)
-  ret ptr null
-lose.single:
-  %made = load ptr, ptr %one
-  %nothing = icmp eq ptr %made, null
-  br i1 %nothing, label %error, label %lose.one
-lose.one:
-  call void %decrease(ptr %made)
-  br label %error
+  ret i1 true
 error:
-  ret ptr null
+  ret i1 false
+}
+
+; What the caller gets, or null with an error. The inputs are held meanwhile: they may be let go of by another thread,
+; or by what Python does to collect garbage.
+define internal ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool) {
+start:
+  %increase = field ptr %process PROCESS.increase
+  %decrease = field ptr %process PROCESS.decrease
+  %inputs = field i64 %spec SPECIFICATION.input_count
+  %outputs = field i64 %spec SPECIFICATION.output_count
+  %made = getelementptr ptr, ptr %pool, i64 %inputs
+  br label %hold
+hold:
+  for %i below %inputs
+  %input = item ptr %pool %i
+  call void %increase(ptr %input)
+  end
+  br label %clear
+clear:
+  for %k below %outputs
+  put %made %k null
+  end
+  %entry = field ptr %spec SPECIFICATION.entry
+  %no.entry = icmp eq ptr %entry, null
+  br i1 %no.entry, label %give, label %work
+work:
+  %done = call i1 @run(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  br i1 %done, label %give, label %release
+give:
+  %results = field ptr %spec SPECIFICATION.results
+  %given = call ptr @build(ptr %process, ptr %results, ptr %pool)
+  br label %release
+release:
+  %answer = phi ptr [null, %work], [%given, %give]
+  %all = add i64 %inputs, %outputs
+  br label %each
+each:
+  for %j below %all
+  %array = item ptr %pool %j
+  %missing = icmp eq ptr %array, null
+  br i1 %missing, label %next, label %drop
+drop:
+  call void %decrease(ptr %array)
+  br label %next
+next:
+  end
+  ret ptr %answer
 }
 
 ; The builtin itself: METH_FASTCALL of https://docs.python.org/3/c-api/structures.html
@@ -531,8 +589,10 @@ start:
   %table.size = field i64 %spec SPECIFICATION.table_size
   %inputs = field i64 %spec SPECIFICATION.input_count
   %table = alloca ptr, i64 %table.size
-  %held = alloca ptr, i64 %inputs
-  %tree = field ptr %spec SPECIFICATION.tree
+  %outputs = field i64 %spec SPECIFICATION.output_count
+  %arrays = add i64 %inputs, %outputs
+  %pool = alloca ptr, i64 %arrays
+  %tree = field ptr %spec SPECIFICATION.arguments
   %flat = icmp eq ptr %tree, null
   br i1 %flat, label %look, label %climb
 climb:
@@ -556,17 +616,10 @@ climbed:
 look:
   %arguments = phi ptr [%args, %start], [%leaves, %r.done]
   %argument.count = phi i64 [%count, %start], [%inputs, %r.done]
-  %usual = call i1 @matches(ptr %process, ptr %spec, ptr %arguments, i64 %argument.count, ptr %table, ptr %held)
+  %usual = call i1 @matches(ptr %process, ptr %spec, ptr %arguments, i64 %argument.count, ptr %table, ptr %pool)
   br i1 %usual, label %fast, label %slow
 fast:
-  %entry = field ptr %spec SPECIFICATION.entry
-  %no.entry = icmp eq ptr %entry, null
-  br i1 %no.entry, label %only.buffers, label %run
-only.buffers:
-  %buffers = call ptr @as_list(ptr %process, ptr %held, i64 %inputs)
-  ret ptr %buffers
-run:
-  %result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
+  %result = call ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool)
   ret ptr %result
 slow:
   %otherwise = field ptr %spec SPECIFICATION.otherwise
@@ -579,21 +632,21 @@ decline:
 ask:
   %python = field ptr %spec SPECIFICATION.usual
   %vectorcall = field ptr %process PROCESS.vectorcall
-  %arrays = call ptr %vectorcall(ptr %python, ptr %args, i64 %count, ptr null)
-  %refused = icmp eq ptr %arrays, null
+  %copies = call ptr %vectorcall(ptr %python, ptr %args, i64 %count, ptr null)
+  %refused = icmp eq ptr %copies, null
   br i1 %refused, label %error, label %again
 again:
   %decrease = field ptr %process PROCESS.decrease
-  %items = getelementptr i8, ptr %arrays, i64 TUPLE.items
-  %size = field i64 %arrays TUPLE.size
-  %now.usual = call i1 @matches(ptr %process, ptr %spec, ptr %items, i64 %size, ptr %table, ptr %held)
+  %items = getelementptr i8, ptr %copies, i64 TUPLE.items
+  %size = field i64 %copies TUPLE.size
+  %now.usual = call i1 @matches(ptr %process, ptr %spec, ptr %items, i64 %size, ptr %table, ptr %pool)
   br i1 %now.usual, label %fast.now, label %bug
 fast.now:
-  %late.result = call ptr @run(ptr %process, ptr %spec, ptr %table, ptr %held)
-  call void %decrease(ptr %arrays)
+  %late.result = call ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  call void %decrease(ptr %copies)
   ret ptr %late.result
 bug:
-  call void %decrease(ptr %arrays)
+  call void %decrease(ptr %copies)
   %set.error = field ptr %process PROCESS.set_error
   %system.error = field ptr %process PROCESS.system_error
   call void %set.error(ptr %system.error, ptr @impossible)
@@ -657,10 +710,10 @@ def builtin_ir(slots: dict[str, int]) -> str:
     records = {"PROCESS": PROCESS, "SPECIFICATION": SPECIFICATION, "INPUT": INPUT, "OUTPUT": OUTPUT}
     named = {**layouts, "DTYPE": DTYPE_LAYOUT, **records, "NODE": NODE, "WRAPPER": slots}
     names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
-    names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "TUPLE.KIND": TUPLE, "SINGLE.KIND": SINGLE}
-    names |= {"LEAF.KIND": LEAF, "SAME.KIND": SAME, "LIST.KIND": LIST_NODE, "DICT.KIND": DICT_NODE}
-    names |= {"OBJECT.KIND": OBJECT_NODE, "NODE.SIZE": 8 * len(NODE)}
-    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|"), "IN_ORDER_AND_ALIGNED": IN_ORDER_AND_ALIGNED}
+    kinds = {"LEAF": LEAF, "SAME": SAME, "TUPLE": TUPLE, "NAMED_TUPLE": NAMED_TUPLE, "LIST": LIST, "DICT": DICT}
+    names |= {f"{name}.KIND": kind for name, kind in {**kinds, "OBJECT": OBJECT}.items()}
+    names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "NODE.SIZE": 8 * len(NODE)}
+    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|")}
     names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
     names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
     return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})

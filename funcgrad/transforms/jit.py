@@ -267,22 +267,19 @@ class JitFunction:
         flat, key, parts = self._signature(args, kwargs)
         traced = self._traced(flat, key, parts)
         if current_interpreter() is ground and not traced.captured:  # what the call comes to, without the way there
-            results = self._run(traced, [x._data for x in flat])
+            execute = compile_program(traced.program, **self._compiler)
+            results = [*map(ConcreteArray, execute(*[x._data for x in flat]))]
             self._remember(traced, args, kwargs)
         else:
             results = call(*traced.captured, *flat, program=traced.program, **self._compiler)
-        return self._packed(traced, args, results)
+        if self._donate_argnums != ():
+            self._donate(args, results)
+        return self._packed(traced, results)
 
-    def _run(self, traced: Traced, buffers: Sequence[Any]) -> list[Array]:
-        execute = compile_program(traced.program, **self._compiler)
-        return [*map(ConcreteArray, execute(*buffers))]
-
-    def _packed(self, traced: Traced, args: tuple, results: list[Array]) -> Any:
+    def _packed(self, traced: Traced, results: Sequence[Array]) -> Any:
         """The results as the function gives them."""
         if traced.has_weak_results:
             results = weak_again(results, traced.program.out_avals)
-        if self._donate_argnums != ():
-            self._donate(args, results)
         return results[0] if traced.out_structure is LEAF else tree.unflatten(traced.out_structure, results)
 
     def _remember(self, traced: Traced, args: tuple, kwargs: dict) -> None:
@@ -299,40 +296,37 @@ class JitFunction:
         if bridge is None:  # nothing native has been compiled yet, and loading what that takes would not pay
             return None
         _, _, by_position, by_name = self._split_static(args, kwargs)
-        same_args = tuple(bridge.Same(x) if i in by_position else x for i, x in enumerate(args))
-        same_kwargs = {name: bridge.Same(x) if name in by_name else x for name, x in kwargs.items()}
-        return self._native_way(bridge, traced, (same_args, same_kwargs)) or self._reading_way(
-            bridge.tree_reader((same_args, same_kwargs), NO_SHORT_WAY), traced
-        )
+        same_args = tuple([bridge.Same(x) if i in by_position else x for i, x in enumerate(args)])
+        trees = (same_args, {name: bridge.Same(x) if name in by_name else x for name, x in kwargs.items()})
+        way = self._way_of(bridge, traced, trees)
+        if way is None or self._donate_argnums == ():
+            return way
 
-    def _native_way(self, bridge: Any, traced: Traced, trees: tuple) -> ShortWay | None:
-        """A way without any Python, if the whole Program is one native function."""
+        def donating(args: tuple, kwargs: dict) -> Any:
+            results = way(args, kwargs)
+            if results is not NO_SHORT_WAY:
+                self._donate(args, ())
+            return results
+
+        return donating
+
+    def _way_of(self, bridge: Any, traced: Traced, trees: tuple) -> ShortWay | None:
         execute, structure = compile_program(traced.program, **self._compiler), traced.out_structure
-        weak = [x.weak_type for x in traced.program.out_avals]
-        is_tuple = structure == tree.structure((0,) * len(weak))
-        container = "single" if structure is LEAF else "tuple" if is_tuple else "list"
-        function = bridge.tree_callable(execute, trees, weak, container, NO_SHORT_WAY)
-        if function is None or container != "list" and self._donate_argnums == ():
-            return function
-
-        def way(args: tuple, kwargs: dict) -> Any:
-            results = function(args, kwargs)
-            if results is NO_SHORT_WAY:
-                return results
-            if self._donate_argnums != ():
-                self._donate(args, [results] if container == "single" else results)
-            return results if container != "list" else tree.unflatten(structure, results)
-
-        return way
-
-    def _reading_way(self, read: Callable | None, traced: Traced) -> ShortWay | None:
-        """A way that runs the Program on the buffers that native code found."""
+        avals = traced.program.out_avals
+        whole = bridge.tree_callable(execute, trees, structure, [x.weak_type for x in avals], NO_SHORT_WAY)
+        if whole is not None:  # the Program is one native function
+            return whole
+        read, make = bridge.tree_reader(trees, NO_SHORT_WAY), bridge.tree_maker(avals, structure, NO_SHORT_WAY)
         if read is None:
             return None
 
         def way(args: tuple, kwargs: dict) -> Any:
             buffers = read(args, kwargs)
-            return buffers if buffers is NO_SHORT_WAY else self._packed(traced, args, self._run(traced, buffers))
+            if buffers is NO_SHORT_WAY:
+                return buffers
+            results = execute(*buffers)
+            made = NO_SHORT_WAY if make is None else make(*results)
+            return self._packed(traced, [*map(ConcreteArray, results)]) if made is NO_SHORT_WAY else made
 
         return way
 
