@@ -29,6 +29,7 @@ from funcgrad.compiler.loops import (
     constant,
     constant_value,
     fma,
+    rarely,
     select,
     unary,
 )
@@ -163,10 +164,17 @@ def _float_remainder(x: Expression, y: Expression) -> Expression:
     def scaled(number: Expression, power: Expression) -> Expression:
         return number * bitcast((power + bias) << (precision - 1), x.dtype)
 
-    for _ in range((2 * bias + precision) // step + 1):
+    def divided(left: Expression, places: Expression) -> tuple[Expression, Expression]:
         now = binary("max", binary("min", places, constant(step, integer)), constant(0, integer))
-        left, places = scaled(left, now), places - now
-        left = fma(-unary("round", left * inverse), divisor, left)
+        left = scaled(left, now)
+        return fma(-unary("round", left * inverse), divisor, left), places - now
+
+    # Most quotients have one digit.
+    left, places = divided(left, places)
+    more, more_places = left, places
+    for _ in range((2 * bias + precision) // step):
+        more, more_places = divided(more, more_places)
+    left = rarely(places.greater(0), more, left)
     left = select(left.less(0.0), left + divisor, left)
     half = divisor_exponent >> 1  # in two steps, since 2**divisor_exponent may be too small for a normal number
     left = scaled(scaled(left, half), divisor_exponent - half)
