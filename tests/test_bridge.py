@@ -903,6 +903,20 @@ def test_a_cleared_cache_traces_again(compiler):
     assert len(seen) == 2
 
 
+def test_other_vectors_need_other_code(compilers):
+    made = []
+    function = fg.jit(lambda x: x + 0, compiler="copy")
+    count = 0
+    for bits in (None, 128, None):
+        with fg.config.override(vector_bits=bits):
+            for _ in range(4):
+                assert function(array(3)).shape == (3,)
+            assert all(way.__self__[0] is not x for x in made for way in function._short_ways)
+            made += [way.__self__[0] for way in function._short_ways]
+            count += 1
+            assert len(made) == count
+
+
 def test_an_error_of_a_call_is_the_same_each_time(compiler):
     function, _ = traces(compiler)
     check(function, array(3))

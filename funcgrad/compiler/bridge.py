@@ -118,6 +118,10 @@ def _array_problem(x: numpy.ndarray) -> str | None:
 
     if _word(id(x) + OBJECT_LAYOUT["type"]) != id(numpy.ndarray):
         return "the type of an object is elsewhere"
+    references = id(x) + OBJECT_LAYOUT["references"]
+    before, another = _word(references), x
+    if _word(references) != before + 1 or another is not x:
+        return "the number of references to an object is elsewhere"
     if _word(at("data")) != address_of(x):
         return "the elements of an array are elsewhere"
     if ctypes.c_int.from_address(at("ndim")).value != x.ndim:
@@ -192,7 +196,7 @@ class Bridge:
             "clear_error": api.PyErr_Clear,
             "dict_size": api.PyDict_Size,
             "new_dict": api.PyDict_New,
-            "dict_item": api.PyDict_GetItem,
+            "dict_item": api.PyDict_GetItemWithError,
             "set_dict_item": api.PyDict_SetItem,
             "set_attribute": api.PyObject_GenericSetAttr,
             "attribute": api.PyObject_GetAttr,

@@ -17,7 +17,7 @@ LARGEST_KEPT_ARENA = 1 << 30  # bytes
 
 TUPLE_LAYOUT = {"size": 16, "items": 24}
 LIST_LAYOUT = {"items": 24}
-OBJECT_LAYOUT = {"type": 8}
+OBJECT_LAYOUT = {"references": 0, "type": 8}
 ARRAY_LAYOUT = {"data": 16, "ndim": 24, "shape": 32, "dtype": 56, "flags": 64}
 DTYPE_LAYOUT = {"order": 26, "number": 28}
 IN_ORDER_AND_ALIGNED = 0x0101  # NumPy's flags C_CONTIGUOUS and ALIGNED
@@ -61,6 +61,7 @@ LEAF, SAME, TUPLE, NAMED_TUPLE, LIST, DICT, OBJECT = range(7)
 #   %x = item T %base %i       read the i-th of many Ts that follow each other
 #   set %base NAME %value      write an address
 #   put %base %i %value        write the i-th address
+#   hold %x                    one more reference to an array or dtype, which cannot be immortal as others can
 #   for %i below %n ... end    do something for each %i from 0 to %n - 1
 
 BUILTIN = """
@@ -197,7 +198,7 @@ of.dict:
   %dict.item = field ptr %process PROCESS.dict_item
   %value = call ptr %dict.item(ptr %object, ptr %key)
   %no.value = icmp eq ptr %value, null
-  br i1 %no.value, label %no, label %look
+  br i1 %no.value, label %clear, label %look
 of.object:
   %name = item ptr %keys %i
   %attribute = field ptr %process PROCESS.attribute
@@ -228,20 +229,16 @@ no:
 ; A tree of the arrays in the pool, or null with an error.
 define internal ptr @build(ptr %process, ptr %node, ptr %pool) {
 start:
-  %increase = field ptr %process PROCESS.increase
-  %decrease = field ptr %process PROCESS.decrease
   %kind = field i64 %node NODE.kind
-  %type = field ptr %node NODE.type
-  %count = field i64 %node NODE.count
-  %keys = field ptr %node NODE.keys
-  %class = alloca ptr
-  switch i64 %kind, label %same [i64 LEAF.KIND, label %leaf  i64 TUPLE.KIND, label %tuple
-    i64 NAMED_TUPLE.KIND, label %named  i64 LIST.KIND, label %list  i64 DICT.KIND, label %dict
-    i64 OBJECT.KIND, label %object]
+  %is.leaf = icmp eq i64 %kind, LEAF.KIND
+  br i1 %is.leaf, label %leaf, label %inner
+inner:
+  %tree = call ptr @build_inner(ptr %process, ptr %node, ptr %pool)
+  ret ptr %tree
 leaf:
   %place = field i64 %node NODE.place
   %array = item ptr %pool %place
-  call void %increase(ptr %array)
+  hold %array
   %wrapper = field ptr %node NODE.wrapper
   %bare = icmp eq ptr %wrapper, null
   br i1 %bare, label %unwrapped, label %wrap
@@ -255,8 +252,9 @@ wrap:
 fill:
   %shape = field ptr %node NODE.shape
   %dtype = field ptr %node NODE.dtype
+  %increase = field ptr %process PROCESS.increase
   call void %increase(ptr %shape)
-  call void %increase(ptr %dtype)
+  hold %dtype
   set %wrapped WRAPPER.data %array
   set %wrapped WRAPPER.dtype %dtype
   set %wrapped WRAPPER.shape %shape
@@ -264,8 +262,23 @@ fill:
   call void %untrack(ptr %wrapped) ; there is nothing in it that could refer to it
   ret ptr %wrapped
 unwrap:
+  %decrease = field ptr %process PROCESS.decrease
   call void %decrease(ptr %array)
   ret ptr null
+}
+
+; The same for a node that is no leaf.
+define internal ptr @build_inner(ptr %process, ptr %node, ptr %pool) {
+start:
+  %increase = field ptr %process PROCESS.increase
+  %decrease = field ptr %process PROCESS.decrease
+  %kind = field i64 %node NODE.kind
+  %type = field ptr %node NODE.type
+  %count = field i64 %node NODE.count
+  %keys = field ptr %node NODE.keys
+  %class = alloca ptr
+  switch i64 %kind, label %same [i64 TUPLE.KIND, label %tuple  i64 NAMED_TUPLE.KIND, label %named
+    i64 LIST.KIND, label %list  i64 DICT.KIND, label %dict  i64 OBJECT.KIND, label %object]
 same:
   %value = field ptr %node NODE.same
   call void %increase(ptr %value)
@@ -440,8 +453,6 @@ next:
 ; Makes the outputs, which go into the pool behind the inputs, and calls the native code. False if there was no memory.
 define internal i1 @run(ptr %process, ptr %spec, ptr %table, ptr %pool) {
 start:
-  %increase = field ptr %process PROCESS.increase
-  %decrease = field ptr %process PROCESS.decrease
   %new.array = field ptr %process PROCESS.new_array
   %ndarray = field ptr %process PROCESS.ndarray
   %inputs = field i64 %spec SPECIFICATION.input_count
@@ -457,7 +468,7 @@ each:
   %dtype = field ptr %output OUTPUT.dtype
   %ndim = field i32 %output OUTPUT.ndim
   %shape = field ptr %output OUTPUT.shape
-  call void %increase(ptr %dtype) ; which the array takes from us
+  hold %dtype ; which the array takes from us
   %array = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
   %no.array = icmp eq ptr %array, null
   br i1 %no.array, label %error, label %more
@@ -537,7 +548,6 @@ error:
 ; or by what Python does to collect garbage.
 define internal ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool) {
 start:
-  %increase = field ptr %process PROCESS.increase
   %decrease = field ptr %process PROCESS.decrease
   %inputs = field i64 %spec SPECIFICATION.input_count
   %outputs = field i64 %spec SPECIFICATION.output_count
@@ -546,7 +556,7 @@ start:
 hold:
   for %i below %inputs
   %input = item ptr %pool %i
-  call void %increase(ptr %input)
+  hold %input
   end
   br label %clear
 clear:
@@ -676,6 +686,9 @@ def expanded(text: str, names: dict[str, int]) -> str:
                 kind = "i8" if what == "set" else "ptr"
                 at = f"%at{len(lines)}"
                 lines += [f"{at} = getelementptr {kind}, ptr {base}, i64 {place}", f"store ptr {value}, ptr {at}"]
+            case ["hold", x]:
+                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.more = add i64 {x}.count, 1"]
+                lines += [f"store i64 {x}.more, ptr {x}"]
             case ["for", i, "below", times]:
                 label = i[1:]
                 lines += [f"br label {i}.head", f"{label}.head:"]

@@ -15,10 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial, update_wrapper
 from typing import Any
+from weakref import WeakSet
 
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.compiler import COMPILERS, PROGRAM_OF_CALL, compile_program, simplified
+from funcgrad.config import config
 from funcgrad.core import Primitive, Tracer, check_not_traced, current_interpreter, ground, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
 from funcgrad.primitives.elementwise import is_linear, zeros_like
@@ -289,6 +291,12 @@ class JitFunction:
             traced.short_way = self._short_way(traced, args, kwargs)
         if traced.short_way is not None and traced.short_way not in self._short_ways:
             self._short_ways = (traced.short_way, *self._short_ways[: MOST_SHORT_WAYS - 1])
+            _with_short_ways.add(self)
+
+    def _forget_short_ways(self) -> None:
+        self._short_ways = ()
+        for traced in list(self._cache.values()):
+            traced.calls, traced.short_way = 0, None
 
     def _short_way(self, traced: Traced, args: tuple, kwargs: dict) -> ShortWay | None:
         """A way that reads the arguments with native code; None if there is none."""
@@ -352,6 +360,18 @@ class JitFunction:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # A jitted method gets its instance as the first argument, as any function does.
         return self if instance is None else partial(self, instance)
+
+
+_with_short_ways: WeakSet[JitFunction] = WeakSet()
+
+
+def _forget_all_short_ways(_: Any) -> None:
+    for function in list(_with_short_ways):
+        function._forget_short_ways()
+
+
+# A short way leads to code that was made for the vectors of its time.
+config.watch("vector_bits", _forget_all_short_ways)
 
 
 def jit(
