@@ -4,11 +4,12 @@
 
 The data are the 1,797 digits of scikit-learn, pictures of 8 by 8 pixels. The network has two convolutions with batch
 normalization, whose running statistics are a state that goes through the training step like the optimizer's. The
-program prints a summary of the network, shows its progress, tests the network on digits that it has not seen, and saves
-the loss curve and the filters of the first layer to runs/cnn_digits/cnn_digits.png.
+program prints a summary of the network, shows its progress, tests the network on digits that it has not seen, and
+leaves the loss curve and the filters of the first layer, a log and the parameters in runs/cnn_digits.
 """
 
 import argparse
+import csv
 import os
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ EPOCHS = 8 if os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1" else 15
 BATCH_SIZE = 32
 TRAIN_SIZE, TEST_SIZE = 1437, 360
 BATCHES = TRAIN_SIZE // BATCH_SIZE
-PICTURE = Path("runs/cnn_digits/cnn_digits.png")
+FOLDER = Path("runs/cnn_digits")
 
 # The steps become smaller and smaller, so that training comes to rest.
 optimizer = fg.optim.adam(learning_rate=lambda count: 3e-3 * (1 - count / (EPOCHS * BATCHES)))
@@ -136,12 +137,18 @@ def save_picture(history, network, images, labels, predictions):
         caption = f"{prediction}" if is_right else f"{prediction}, is {label}"
         axes.set_title(caption, color="tab:green" if is_right else "tab:red", fontsize=10)
         axes.set_axis_off()
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=120)
+    figure.savefig(FOLDER / "cnn_digits.png", dpi=120)
     pyplot.close(figure)
 
 
+def save_results(history, network, state):
+    with open(FOLDER / "log.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("epoch", "loss"), *enumerate(history, start=1)])
+    fg.checkpoints.save(FOLDER / "network.safetensors", {"network": network, "state": state}, step=len(history))
+
+
 def main(seed=0):
+    FOLDER.mkdir(parents=True, exist_ok=True)
     images, labels, test_images, test_labels = load_data()
     network_key, training_key = fg.random.split(fg.random.key(seed))
     network = Network(key=network_key)
@@ -160,7 +167,8 @@ def main(seed=0):
     # In the picture, digits that were read wrong come first.
     order = np.argsort(predictions == test_labels)[:9]
     save_picture(history, network, test_images[order], test_labels[order], predictions[order])
-    print(f"The loss curve, the filters and some predictions are in {PICTURE}")
+    save_results(history, network, state)
+    print(f"The loss curve, the filters, some predictions, a log and the parameters are in {FOLDER}")
 
     assert result >= 0.985, f"expected an accuracy of at least 98.5%, and got {result:.1%}"
     return result

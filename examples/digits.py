@@ -3,10 +3,12 @@
     python examples/digits.py
 
 The data are the 1,797 digits of scikit-learn, pictures of 8 by 8 pixels. The program shows its progress, tests the
-network on digits that it has not seen, prints some of them, and saves a picture to runs/digits/digits.png.
+network on digits that it has not seen, prints some of them, and leaves a picture, a log and the parameters in
+runs/digits.
 """
 
 import argparse
+import csv
 import os
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ EPOCHS = 15 if os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1" else 30
 BATCH_SIZE = 32
 TRAIN_SIZE, TEST_SIZE = 1437, 360
 BATCHES = TRAIN_SIZE // BATCH_SIZE
-PICTURE = Path("runs/digits/digits.png")
+FOLDER = Path("runs/digits")
 
 # The steps become smaller and smaller, so that training comes to rest.
 optimizer = fg.optim.adam(learning_rate=lambda count: 3e-3 * (1 - count / (EPOCHS * BATCHES)))
@@ -124,12 +126,18 @@ def save_picture(history, images, labels, predictions):
         caption = f"{prediction}" if is_right else f"{prediction}, is {label}"
         axes.set_title(caption, color="tab:green" if is_right else "tab:red", fontsize=11)
         axes.set_axis_off()
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=120)
+    figure.savefig(FOLDER / "digits.png", dpi=120)
     pyplot.close(figure)
 
 
+def save_results(history, network):
+    with open(FOLDER / "log.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("epoch", "loss"), *enumerate(history, start=1)])
+    fg.checkpoints.save(FOLDER / "network.safetensors", network, step=len(history))
+
+
 def main(seed=0):
+    FOLDER.mkdir(parents=True, exist_ok=True)
     images, labels, test_images, test_labels = load_data()
     network_key, training_key = fg.random.split(fg.random.key(seed))
     network = fg.nn.MLP(64, 10, width=256, depth=1, activation=fg.nn.relu, key=network_key)
@@ -149,7 +157,8 @@ def main(seed=0):
     # In the picture, digits that were read wrong come first.
     order = np.argsort(predictions == test_labels)[:15]
     save_picture(history, test_images[order], test_labels[order], predictions[order])
-    print(f"\nThe loss curve and more predictions are in {PICTURE}")
+    save_results(history, network)
+    print(f"\nThe loss curve, more predictions, a log and the parameters are in {FOLDER}")
 
     assert result >= 0.97, f"expected an accuracy of at least 97%, and got {result:.1%}"
     return result
