@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
+
+# Compiled code is kept on disk; that of the tests not beside the user's own.
+if "FUNCGRAD_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="funcgrad-tests-")
+    os.environ["FUNCGRAD_CACHE"] = _cache.name
 
 # Before anything imports funcgrad: its modules import the names of jaxtyping only when they are asked to, because that
 # import takes longer than all of funcgrad.

@@ -18,6 +18,7 @@ CASES = {
 
 TESTED_ELSEWHERE = {
     "call": "test_transforms.py",
+    "native": "test_native.py",
     "custom_jvp_call": "test_transforms.py",
     "custom_vjp_call": "test_transforms.py",
     "custom_vjp_tangent": "test_transforms.py",

@@ -12,18 +12,26 @@ from collections.abc import Callable
 from funcgrad.compiler.execute import PROGRAM_OF_CALL, Executable, executor
 from funcgrad.compiler.simplify import simplified, simplify
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.config import config
 from funcgrad.program import Program
 
 
+def _native(program: Program) -> Executable:
+    # Whoever never compiles need not wait for LLVM.
+    from funcgrad.compiler.native import with_native_segments
+
+    return executor(with_native_segments(simplified(program)))
+
+
 COMPILERS: dict[str, Callable[[Program], Executable]] = {
-    "default": lambda program: executor(simplified(program)),
+    "default": _native,
     "reference": lambda program: program.derived("executor", lambda: executor(program)),
 }
 
 
 def compile_program(program: Program, compiler: str = "default") -> Executable:
     """A function from the buffers of the inputs to the buffers of the outputs; made once for a Program."""
-    return program.derived(("executable", compiler), lambda: COMPILERS[compiler](program))
+    return program.derived(("executable", compiler, config.vector_bits), lambda: COMPILERS[compiler](program))
 
 
 __all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "simplified", "simplify"]

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.compiler.llvm import Writer
+from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.loops import Buffer
-from funcgrad.compiler.schedule import Branch, Carry, Copy, Repeat, Run, Schedule, Step, While
+from funcgrad.compiler.schedule import Branch, Carry, Copy, Multiply, Repeat, Run, Schedule, Step, While
 
 Places = dict[Buffer, str]  # the LLVM name of the address of each buffer
+
+
+def slots_of(step: Step) -> int:
+    """How many slots the context of a step has."""
+    if isinstance(step, Multiply):
+        return 4 + len(step.product.plan.numbers)
+    return len(step.buffers) if isinstance(step, Run) else 0
 
 
 class EntryWriter:
     """Writes the entry function of one schedule."""
 
-    def __init__(self, writer: Writer, schedule: Schedule, table: Sequence[Buffer]):
+    def __init__(self, writer: Module, schedule: Schedule, table: Sequence[Buffer]):
         self.writer, self.schedule, self.table = writer, schedule, table
         self.lines: list[str] = []
         self.count = 0
         self.block = "entry"
 
     def text(self) -> str:
-        widest = max([len(run.buffers) for run in self.schedule.runs()], default=1)
+        widest = max(map(slots_of, self.schedule.all_steps()), default=1)
         self.do(f"%context = alloca [{max(widest, 1)} x ptr], align 64")
         places: Places = {}
         used = set(self.schedule.outside)
@@ -72,6 +79,8 @@ class EntryWriter:
     def write_step(self, step: Step, places: Places) -> None:
         if isinstance(step, Run):
             self.write_run(step, places)
+        elif isinstance(step, Multiply):
+            self.write_product(step, places)
         elif isinstance(step, Copy):
             self.copy(step.target, places[step.target], places[step.source])
         elif isinstance(step, Repeat):
@@ -85,10 +94,31 @@ class EntryWriter:
         for number, buffer in enumerate(run.buffers):
             slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
             self.do(f"store ptr {places[buffer]}, ptr {slot}, align 8")
-        if run.count > run.grain:
-            self.do(f"call void {self.parallel}(ptr @{run.symbol}, ptr %context, i64 {run.count}, i64 {run.grain})")
+        self.call(run.symbol, run.count, run.grain)
+
+    def write_product(self, step: Multiply, places: Places) -> None:
+        product, plan = step.product, step.product.plan
+        operands = []
+        for buffer, offset in zip((product.a, product.b), product.offsets, strict=True):
+            moved = f"getelementptr i8, ptr {places[buffer]}, i64 {offset * buffer.dtype.itemsize}"
+            operands.append(self.line(moved) if offset else places[buffer])
+        if plan.swapped:
+            operands.reverse()
+        for number, address in enumerate([*operands, places[product.c], places[product.scratch]]):
+            slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
+            self.do(f"store ptr {address}, ptr {slot}, align 8")
+        for number, value in enumerate(plan.numbers, start=4):
+            slot = self.line(f"getelementptr i64, ptr %context, i64 {number}")
+            self.do(f"store i64 {value}, ptr {slot}, align 8")
+        if plan.pack_tasks:
+            self.call(f"{step.symbol}_pack", plan.pack_tasks, max(1, plan.pack_tasks // 16))
+        self.call(step.symbol, plan.tasks, plan.grain)
+
+    def call(self, symbol: str, count: int, grain: int) -> None:
+        if count > grain:
+            self.do(f"call void {self.parallel}(ptr @{symbol}, ptr %context, i64 {count}, i64 {grain})")
         else:
-            self.do(f"call void @{run.symbol}(ptr %context, i64 0, i64 {run.count})")
+            self.do(f"call void @{symbol}(ptr %context, i64 0, i64 {count})")
 
     def copy(self, buffer: Buffer, target: str, source: str) -> None:
         size = buffer.size * buffer.dtype.itemsize

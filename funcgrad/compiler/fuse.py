@@ -21,14 +21,17 @@ from typing import Any
 
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, movement_rule
 from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
+from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import is_reduction, reduced_axes
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES
 from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.counting import iota
 from funcgrad.program import Equation, Program, Variable
 
 FULL, OUTER = "full", "outer"
+LARGEST = 100  # equations in a cluster; larger ones would not fit the registers any more
 
 
 class Read:
@@ -319,7 +322,8 @@ class Fuser:
                 if read.cluster is not cluster:
                     self.require(read.cluster, cluster)
         if cluster.alone:
-            self.note_reads(cluster, equation, None)
+            for x in operands_in_memory(equation, self.follow):
+                self.note_read(cluster, x, None)
         elif is_reduction(equation):
             self.note_read(cluster, equation.operands[0], cluster.index(equation.operands[0].shape, FULL))
         elif movement_rule(equation) is not None:
@@ -366,7 +370,7 @@ QUICK = frozenset(
 def is_elementwise(equation: Equation) -> bool:
     """Whether each element of the results is computed by itself."""
     primitive = equation.primitive
-    return not is_reduction(equation) and primitive not in SPECIAL and primitive not in STRUCTURES
+    return not (is_reduction(equation) or primitive in SPECIAL or primitive in STRUCTURES or primitive is dot_general)
 
 
 def fuse(program: Program, in_memory: Sequence[Any]) -> Fuser:

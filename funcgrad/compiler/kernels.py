@@ -192,6 +192,7 @@ class KernelWriter:
         """The statements for one outer index."""
         cluster = self.cluster
         if not cluster.inner:
+            self.compute_members(0)
             return [self.store(x, 0) for x in self.stored]
         full = [x for x in self.stored if self.level(x) == FULL]
         reductions = [x for x in self.definition if is_reduction(self.definition[x])]
@@ -209,6 +210,7 @@ class KernelWriter:
                 ]
             )
             saved.append(self.values)
+            self.compute_members(number)
             body: list[Statement] = [self.store(x, number) for x in full if self.time[x] == number]
             body += [self.collect(x, number, loops[-1]) for x in reductions if self.time[x] == number + 1]
             bodies.append(body)
@@ -223,6 +225,13 @@ class KernelWriter:
                 written += self.nested(axes, body)
         self.values = outer
         return [*written, *(self.store(x, count) for x in self.stored if self.level(x) == OUTER)]
+
+    def compute_members(self, number: int) -> None:
+        """Compute what is new in a pass in the order of the Program, since it may be longer than recursion goes deep."""
+        for x, equation in self.definition.items():
+            if self.time[x] == number and not is_reduction(equation):
+                if self.level(x) == FULL or not self.cluster.inner:
+                    self.member(x, number)
 
     def kept_in_turn(self) -> Iterator[Variable]:
         """The values to keep; to compute one, others may have to be kept."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
+from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.loops import (
     BINARY,
     COMPARISONS,
@@ -35,9 +36,11 @@ from funcgrad.compiler.loops import (
     Store,
     computing_dtype,
     constant_value,
+    expressions_in,
+    loaded_buffers,
+    parts,
     statements,
 )
-from funcgrad.compiler.machine import Target
 
 REGISTERS_AT_A_TIME = 2  # vectors of two registers: the second one works while the first one waits
 
@@ -94,41 +97,19 @@ class Level:
         self.values: dict[Any, tuple[str, int]] = {}
 
 
-class Writer:
-    """Writes the functions of one module."""
+def kernel_text(module: Module, kernel: Kernel, symbol: str) -> str:
+    """A kernel as the function `void symbol(ptr context, i64 low, i64 high)`.
 
-    def __init__(self, target: Target):
-        self.target = target
-        self.declarations: dict[str, str] = {}
-        self.functions: list[str] = []
-
-    def module(self) -> str:
-        """The text of all that was written."""
-        width = 8 * self.target.vector_bytes
-        attributes = "nounwind" + (
-            f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
-        )
-        return "\n".join([*self.declarations.values(), *self.functions, f"attributes #0 = {{ {attributes} }}", ""])
-
-    def intrinsic(self, name: str, result: str, operands: Sequence[str]) -> str:
-        """Declares an LLVM intrinsic; gives its name for a call."""
-        if name not in self.declarations:
-            self.declarations[name] = f"declare {result} @{name}({', '.join(operands)})"
-        return name
-
-    def kernel(self, kernel: Kernel, symbol: str) -> None:
-        """Write a kernel as `void symbol(ptr context, i64 low, i64 high)`.
-
-        `context` points to the addresses of the arguments. Of a parallel loop the function does the part from low up to
-        high; a kernel without one ignores both.
-        """
-        self.functions.append(KernelWriter(self, kernel, symbol).text())
+    `context` points to the addresses of the arguments. Of a parallel loop the function does the part from low up to
+    high; a kernel without one ignores both.
+    """
+    return KernelWriter(module, kernel, symbol).text()
 
 
 class KernelWriter:
     """Writes one kernel."""
 
-    def __init__(self, writer: Writer, kernel: Kernel, symbol: str):
+    def __init__(self, writer: Module, kernel: Kernel, symbol: str):
         self.writer, self.kernel, self.symbol = writer, kernel, symbol
         self.count = 0
         self.block = "entry"
@@ -136,6 +117,9 @@ class KernelWriter:
         self.addresses: dict[Buffer, str] = {}
         self.vector_axis: Axis | None = None
         self.lanes = 1
+        loaded = loaded_buffers(kernel)
+        self.changing = {x.buffer for x in statements(kernel.body) if isinstance(x, Store)} & loaded
+        self.changes: dict[Expression, bool] = {}
 
     def text(self) -> str:
         lines = self.levels[0].lines
@@ -194,6 +178,10 @@ class KernelWriter:
         names = [self.value(x.value) for x in stores]
         for store, (name, lanes) in zip(stores, names, strict=True):
             self.write_store(store, name, lanes)
+        if self.changing:
+            values = self.levels[-1].values
+            for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:
+                del values[x]
 
     def write_store(self, store: Store, name: str, lanes: int) -> None:
         dtype, kind = store.value.dtype, memory_type(store.value.dtype)
@@ -326,15 +314,9 @@ class KernelWriter:
     def lanes_of(self, loop: Loop) -> int:
         """How many neighbours a vector loop takes at a time."""
         widest = 1
-        seen: set[Expression] = set()
-        todo = [x.value for x in statements(loop.body) if not isinstance(x, Loop)]
-        while todo:
-            x = todo.pop()
-            if x not in seen:
-                seen.add(x)
-                if x.operation not in ("constant", "index", "quotient", "remainder", "bounded") and loop.axis in x.axes:
-                    widest = max(widest, computing_dtype(x.dtype).itemsize)
-                todo += x.operands
+        for x in expressions_in(loop.body):
+            if x.operation not in ("constant", "index", "quotient", "remainder", "bounded") and loop.axis in x.axes:
+                widest = max(widest, computing_dtype(x.dtype).itemsize)
         lanes = max(1, REGISTERS_AT_A_TIME * self.writer.target.vector_bytes // widest)
         while lanes > max(loop.axis.extent, 1):
             lanes //= 2
@@ -350,8 +332,54 @@ class KernelWriter:
                     return level
         return self.levels[0]
 
+    def home(self, x: Expression) -> Level:
+        """The level at which a value is written: as far outside as may be, if it cannot change in between."""
+        if self.changing and self.may_change(x):
+            return self.levels[-1]
+        level = self.level_of(x.axes)
+        if x.accumulators:
+            depth = self.levels.index(level)
+            for inner in self.levels[depth + 1 :]:
+                if any(("accumulated", accumulator) in inner.values for accumulator in x.accumulators):
+                    level = inner
+        return level
+
+    def may_change(self, x: Expression) -> bool:
+        """Whether a value depends on memory that the kernel itself writes."""
+        found = self.changes.get(x)
+        if found is None:
+            found = x.operation == "load" and x.payload[0] in self.changing
+            found = self.changes[x] = found or any(map(self.may_change, parts(x)))
+        return found
+
     def value(self, x: Expression) -> tuple[str, int]:
         """The name of a value, and of how many neighbours it is a vector."""
+        found = self.known(x)
+        if found is None:
+            waiting = [x]
+            while waiting:  # rather than by recursion, since expressions may be as deep as the user's function is long
+                first = waiting[-1]
+                missing = [y for y in self.needed(first) if self.known(y) is None]
+                if missing:
+                    waiting += missing
+                    continue
+                waiting.pop()
+                if self.known(first) is None:
+                    level = self.home(first)
+                    level.values[first] = self.write_value(first, level)
+            found = self.known(x)
+            assert found is not None
+        return found
+
+    def has_branch(self, x: Expression) -> bool:
+        """Whether a value is written with a branch, which only the innermost level can have, where blocks may begin."""
+        return x.operation == "rarely" and self.home(x) is self.levels[-1]
+
+    def needed(self, x: Expression) -> Sequence[Expression]:
+        """What is written before a value."""
+        return (x.operands[0], x.operands[2]) if self.has_branch(x) else parts(x)
+
+    def known(self, x: Expression) -> tuple[str, int] | None:
         if x.operation == "constant":
             return number_text(x), 1
         if x.operation == "accumulated":
@@ -359,11 +387,7 @@ class KernelWriter:
                 found = level.values.get(("accumulated", x.payload))
                 if found is not None:
                     return found
-        level = self.level_of(x.axes)
-        found = level.values.get(x)
-        if found is None:
-            found = level.values[x] = self.write_value(x, level)
-        return found
+        return self.home(x).values.get(x)
 
     def wide(self, name: str, dtype: numpy.dtype, level: Level) -> str:
         """A vector of copies of one value."""
@@ -382,8 +406,8 @@ class KernelWriter:
             return name
         if x.operation == "constant":
             return vector_constant(x.dtype, name, lanes)
-        level = self.level_of(x.axes)
-        key = "wide", x
+        level = self.home(x)
+        key = "wide", x, lanes
         found = level.values.get(key)
         if found is None:
             found = level.values[key] = self.wide(name, x.dtype, level), lanes
@@ -395,11 +419,32 @@ class KernelWriter:
             return self.write_load(x, level, lanes), lanes
         if x.operation == "index":
             return self.write_index(x.payload, lanes), lanes
+        if self.has_branch(x):
+            return self.write_branch(x, level, lanes), lanes
         operands = [self.operand(y, lanes) for y in x.operands]
         writer = WRITERS.get(x.operation)
         if writer is None:
             raise NotImplementedError(f"no code for the operation {x.operation!r}")
         return writer(self, level, x, lanes, operands), lanes
+
+    def write_branch(self, x: Expression, level: Level, lanes: int) -> str:
+        """Of `rarely`: the rare value is computed in a block of its own, which is passed by if no lane needs it."""
+        condition, usual = self.operand(x.operands[0], lanes), self.operand(x.operands[2], lanes)
+        some = condition
+        if lanes > 1:
+            bits = self.line(f"bitcast <{lanes} x i1> {condition} to i{lanes}", level)
+            some = self.line(f"icmp ne i{lanes} {bits}, 0", level)
+        before, rare, after = self.block, self.label(), self.label()
+        self.do(f"br i1 {some}, label %{rare}, label %{after}")
+        self.start_block(rare)
+        values = dict(level.values)
+        name = self.operand(x.operands[1], lanes)
+        name = _select(self, level, x, lanes, [condition, name, usual])
+        level.values = values  # what was written in the block is not known after it
+        end = self.block
+        self.do(f"br label %{after}")
+        self.start_block(after)
+        return self.line(f"phi {register_type(x.dtype, lanes)} [ {usual}, %{before} ], [ {name}, %{end} ]", level)
 
     def call(
         self, level: Level, name: str, dtype: numpy.dtype, lanes: int, operands: Sequence[str], more: str = ""

@@ -252,11 +252,13 @@ class Expression:
         operands: the expressions that it works on.
         payload: what else it needs: the number of a constant, the buffer and index of a load.
         axes: the loops that its value depends on.
+        accumulators: those whose results it depends on.
         limits: the least and the greatest value, of some whole numbers; None if unknown.
     """
 
-    __slots__ = ("axes", "dtype", "limits", "operands", "operation", "payload", "serial")
+    __slots__ = ("accumulators", "axes", "dtype", "limits", "operands", "operation", "payload", "serial")
 
+    accumulators: frozenset[Accumulator]
     operation: str
     dtype: numpy.dtype
     operands: tuple[Expression, ...]
@@ -376,7 +378,14 @@ def expression(
                 high = min(inner[1], payload - 1) if operation == "remainder" else inner[1] // payload
             found.limits = None if high is None else (0, high)
         found.axes = axes
+        found.accumulators = frozenset([payload]) if operation == "accumulated" else NOTHING
+        for x in parts(found):
+            if x.accumulators:
+                found.accumulators |= x.accumulators
     return found
+
+
+NOTHING: frozenset[Any] = frozenset()
 
 
 def constant(value: Any, dtype: numpy.dtype) -> Expression:
@@ -555,36 +564,46 @@ def statements(body: Sequence[Statement]) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def parts(x: Expression) -> Sequence[Expression]:
+    """The expressions that a value is computed from, those in the index of a load too."""
+    if x.operation == "load":
+        return [atom for atom, _ in x.payload[1].terms if type(atom) is not Axis]
+    if x.operation == "index":
+        return [atom for atom, _ in x.payload.terms if type(atom) is not Axis]
+    return x.operands
+
+
+def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
+    """Each expression in these statements once, and after those that it is computed from."""
+    seen: set[Expression] = set()
+    for statement in statements(body):
+        if isinstance(statement, Loop):
+            continue
+        waiting = [statement.value]
+        if isinstance(statement, Store):
+            waiting += [atom for atom, _ in statement.index.terms if type(atom) is not Axis]
+        while waiting:
+            x = waiting[-1]
+            missing = [y for y in parts(x) if y not in seen]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if x not in seen:
+                seen.add(x)
+                yield x
+
+
+def loaded_buffers(kernel: Kernel) -> set[Buffer]:
+    """The buffers that a kernel reads."""
+    return {x.payload[0] for x in expressions_in(kernel.body) if x.operation == "load"}
+
+
 def finished(body: list[Statement], name: str = "kernel") -> Kernel:
     """A kernel with the arguments that its statements name."""
-    arguments: dict[Buffer, None] = {}
-    written: dict[Buffer, None] = {}
-    seen: set[Expression] = set()
-
-    def visit(x: Expression) -> None:
-        if x in seen:
-            return
-        seen.add(x)
-        for y in x.operands:
-            visit(y)
-        if x.operation == "load":
-            arguments.setdefault(x.payload[0])
-            visit_index(x.payload[1])
-        elif x.operation == "index":
-            visit_index(x.payload)
-
-    def visit_index(index: Index) -> None:
-        for atom, _ in index.terms:
-            if type(atom) is not Axis:
-                visit(atom)
-
-    for statement in statements(body):
-        if not isinstance(statement, Loop):
-            visit(statement.value)
-        if isinstance(statement, Store):
-            visit_index(statement.index)
-            written.setdefault(statement.buffer)
-            arguments.setdefault(statement.buffer)
+    arguments = dict.fromkeys(x.payload[0] for x in expressions_in(body) if x.operation == "load")
+    written = dict.fromkeys(x.buffer for x in statements(body) if isinstance(x, Store))
+    arguments |= written
     return Kernel([x for x in arguments if not x.local], [x for x in written if not x.local], body, name)
 
 
@@ -592,6 +611,9 @@ def finished(body: list[Statement], name: str = "kernel") -> Kernel:
 
 _SYMBOLS = COMPARISONS | {"add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^"}
 _SYMBOLS |= {"shl": "<<", "lshr": ">>>", "ashr": ">>"}
+
+
+LONGEST_LINE = 40  # operations one in the other, from which on a line is broken
 
 
 def _atom_text(atom: Any) -> str:
@@ -639,19 +661,25 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
         """Give names to what is used more than once, so that nothing is printed twice."""
         uses: dict[Expression, int] = {}
         order: list[Expression] = []
-
-        def visit(x: Expression) -> None:
-            uses[x] = uses.get(x, 0) + 1
-            if uses[x] == 1:
-                for y in x.operands:
-                    visit(y)
+        depth: dict[Expression, int] = {}
+        waiting = list(values)
+        while waiting:
+            x = waiting[-1]
+            missing = [y for y in x.operands if y not in depth]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if x not in depth:
+                depth[x] = 1 + max([depth[y] % LONGEST_LINE for y in x.operands], default=0)
                 order.append(x)
-
-        for value in values:
-            visit(value)
+                for y in x.operands:
+                    uses[y] = uses.get(y, 0) + 1
+        for x in values:
+            uses[x] = uses.get(x, 0) + 1
         for x in order:
             simple = x.operation in ("constant", "index", "accumulated", "load") or not x.operands
-            if uses[x] > 1 and not simple and x not in names:
+            if (uses[x] > 1 or depth[x] == LONGEST_LINE) and not simple and x not in names:
                 text = expression_text(x, names)
                 names[x] = f"t{len(names)}"
                 lines.append(f"{indent}{names[x]} = {text}")

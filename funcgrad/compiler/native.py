@@ -7,32 +7,34 @@ its primitives. What comes out is again a Program, in which one equation, `nativ
 
 from __future__ import annotations
 
-import ctypes
 import math
-import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy
 
+from funcgrad.compiler.bridge import native_callable
 from funcgrad.compiler.cache import cached
+from funcgrad.compiler.contraction import ContractionSpec, write_contraction
+from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.elements import element_rule, is_supported_dtype, movement_rule
 from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.execute import executor
 from funcgrad.compiler.kernels import Buffers
-from funcgrad.compiler.llvm import Writer
+from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import assembly, host_target, load, object_code
-from funcgrad.compiler.memory import ALIGNMENT
 from funcgrad.compiler.pool import parallel_address
+from funcgrad.compiler.products import supports_product
 from funcgrad.compiler.reductions import is_reduction
-from funcgrad.compiler.schedule import Schedule
+from funcgrad.compiler.schedule import Multiply, Run, Schedule
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
 from funcgrad.core import Primitive
+from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.shapes import reshape
 from funcgrad.program import Equation, Program, Variable
 
@@ -46,6 +48,8 @@ def is_native(equation: Equation) -> bool:
         return SPECIAL[primitive].supports(equation)
     if is_reduction(equation):
         return is_supported_dtype(equation.operands[0].dtype)
+    if primitive is dot_general:
+        return supports_product(equation)
     if primitive in STRUCTURES:
         form = STRUCTURES[primitive](equation)
         programs = programs_of(form)
@@ -82,27 +86,33 @@ class Segment:
             outputs = [Buffer(math.prod(x.shape), x.dtype, f"out{n}") for n, x in enumerate(program.outputs)]
             self.schedule = Schedule(program, inputs, outputs, buffers)
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
-            self.llvm_ir = self._code([*inputs, *buffers.constants, *outputs])
+            self.llvm_ir = self._code([*inputs, *outputs, *buffers.constants])
             forget_expressions()
 
     def _code(self, table: Sequence[Buffer]) -> str:
         """The kernels, equal ones once, and the function that calls them."""
-        writer = Writer(self.target)
-        symbols: dict[str, str] = {}
-        for run in self.schedule.runs():
-            writer.kernel(run.kernel, "SYMBOL")
-            text = writer.functions.pop()
-            if text not in symbols:
-                symbols[text] = f"kernel{len(symbols)}"
-                writer.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
-            run.symbol = symbols[text]
-        writer.functions.append(EntryWriter(writer, self.schedule, table).text())
-        return writer.module()
+        module = Module(self.target)
+        symbols: dict[Any, str] = {}
+        for step in self.schedule.all_steps():
+            if isinstance(step, Run):
+                text = kernel_text(module, step.kernel, "SYMBOL")
+                if text not in symbols:
+                    symbols[text] = f"kernel{len(symbols)}"
+                    module.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
+                step.symbol = symbols[text]
+            elif isinstance(step, Multiply):
+                key = step.product.dtypes, step.product.plan.scheme
+                if key not in symbols:
+                    symbols[key] = f"product{len(symbols)}"
+                    write_contraction(module, ContractionSpec(*key[0], key[1], name=symbols[key]))
+                step.symbol = symbols[key]
+        module.functions.append(EntryWriter(module, self.schedule, table).text())
+        return module.text()
 
     @property
     def kernels(self) -> list[Kernel]:
         """Its kernels, in the order in which they run."""
-        return [run.kernel for run in self.schedule.runs()]
+        return [step.kernel for step in self.schedule.all_steps() if isinstance(step, Run)]
 
     @property
     def assembly(self) -> str:
@@ -119,17 +129,28 @@ class Segment:
     def _on_host(self) -> Any:
         return executor(self.program)
 
-    def __call__(self, *buffers: Any) -> list[Any]:
-        if any(type(x) is not numpy.ndarray for x in buffers):
-            return self._on_host(*buffers)
-        held = [numpy.ascontiguousarray(x) for x in buffers]
-        outputs = [numpy.empty(x.shape, x.dtype) for x in self.program.outputs]
-        arena = numpy.empty(self.schedule.memory_plan.size + ALIGNMENT, numpy.uint8)
-        start = -(-arena.ctypes.data // ALIGNMENT) * ALIGNMENT
-        addresses = [x.ctypes.data for x in (*held, *self.constants, *outputs)]
-        table = struct.pack(f"{len(addresses) + 2}Q", *addresses, start, parallel_address())
-        ctypes.CFUNCTYPE(None, ctypes.c_char_p)(self._entry_address)(table)
-        return outputs
+    @cached_property
+    def _run(self) -> Callable[..., Any]:
+        program = self.program
+        return native_callable(
+            self._entry_address,
+            [(x.shape, x.dtype) for x in program.inputs],
+            [(x.shape, x.dtype) for x in program.outputs],
+            self.constants,
+            self.schedule.memory_plan.size,
+            self._loaded,
+            self.schedule.nanoseconds,
+            functions=[parallel_address()],
+            otherwise=NotImplemented,
+        )
+
+    def __call__(self, *buffers: Any) -> Any:
+        results = self._run(*buffers)
+        if results is not NotImplemented:
+            return results
+        if all(type(x) is numpy.ndarray for x in buffers):
+            return self._run(*(numpy.require(x, requirements=["C", "A"]) for x in buffers))
+        return self._on_host(*buffers)
 
 
 LEVEL = 1  # how hard LLVM tries

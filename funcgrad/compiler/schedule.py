@@ -13,11 +13,14 @@ from typing import Any
 from funcgrad.compiler.fuse import fuse
 from funcgrad.compiler.kernels import Buffers, KernelWriter
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
+from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
+from funcgrad.compiler.products import Product
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
 from funcgrad.dtypes import bool_
+from funcgrad.primitives.contraction import dot_general
 from funcgrad.program import Equation, Program, Variable
 
 ELEMENTS_A_CHUNK = 1 << 15  # from so much work on another thread may take a part of it
@@ -35,8 +38,39 @@ class Run:
     def buffers(self) -> tuple[Buffer, ...]:
         return self.kernel.arguments
 
+    @property
+    def nanoseconds(self) -> float:
+        """About how long it takes, on one thread: a guess, good enough to decide who may run meanwhile."""
+        return 10 + sum(work_of(x) for x in self.kernel.body if isinstance(x, Loop))
+
     def lines(self, indent: str) -> list[str]:
         return [indent + line for line in str(self.kernel).splitlines()]
+
+
+class Multiply:
+    """Compute a product of matrices, after its operands have been brought into order."""
+
+    def __init__(self, product: Product):
+        self.product, self.symbol = product, ""
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        product = self.product
+        return (product.a, product.b, product.c, product.scratch)
+
+    @property
+    def nanoseconds(self) -> float:
+        return 10 + self.product.plan.cost / 30
+
+    def lines(self, indent: str) -> list[str]:
+        product = self.product
+        plan = product.plan
+        m, n, k = plan.numbers[:3]
+        swapped = ", by its transpose" if plan.swapped else ""
+        return [
+            f"{indent}{product.c.name} = product({product.a.name}, {product.b.name}), {m} x {k} by {k} x {n}"
+            f"{swapped}: {plan.scheme}, {plan.tasks} tasks"
+        ]
 
 
 class Copy:
@@ -45,6 +79,7 @@ class Copy:
     def __init__(self, source: Buffer, target: Buffer):
         self.source, self.target = source, target
         self.buffers = (source, target)
+        self.nanoseconds = 10 + source.size / 10
 
     def lines(self, indent: str) -> list[str]:
         return [f"{indent}copy {self.source.name} to {self.target.name}"]
@@ -86,6 +121,10 @@ class Repeat:
         outside = [x for x in self.body.outside if x not in own]
         return [*outside, *carried(self.carries), *(whole for whole, _ in self.slices), self.room]
 
+    @property
+    def nanoseconds(self) -> float:
+        return self.length * self.body.nanoseconds
+
     def lines(self, indent: str) -> list[str]:
         backward = " backward" if self.reverse else ""
         return [f"{indent}repeat {self.length} times{backward}", *self.body.lines(indent + "  ")]
@@ -104,6 +143,10 @@ class While:
         outside = [x for x in (*self.condition.outside, *self.body.outside) if x not in own]
         return [*outside, *carried(self.carries), self.flag, self.room]
 
+    @property
+    def nanoseconds(self) -> float:
+        return 100 * (self.condition.nanoseconds + self.body.nanoseconds)  # as if it took that many steps
+
     def lines(self, indent: str) -> list[str]:
         inner = indent + "  "
         return [f"{indent}while", *self.condition.lines(inner), f"{indent}do", *self.body.lines(inner)]
@@ -120,6 +163,10 @@ class Branch:
     def buffers(self) -> list[Buffer]:
         return [self.index, *(x for branch in self.branches for x in branch.outside), self.room]
 
+    @property
+    def nanoseconds(self) -> float:
+        return max(branch.nanoseconds for branch in self.branches)
+
     def lines(self, indent: str) -> list[str]:
         found = []
         for number, branch in enumerate(self.branches):
@@ -127,7 +174,7 @@ class Branch:
         return found
 
 
-Step = Run | Copy | Repeat | While | Branch
+Step = Run | Multiply | Copy | Repeat | While | Branch
 
 
 def like(buffer: Any, name: str) -> Buffer:
@@ -178,19 +225,21 @@ class Schedule:
         self.memory_plan: MemoryPlan = plan(lifetimes)
         self.offsets = dict(zip(first, self.memory_plan.offsets, strict=True))
 
-    def runs(self) -> Iterator[Run]:
-        """All runs of kernels, those in loops and branches too."""
+    @property
+    def nanoseconds(self) -> float:
+        return sum(step.nanoseconds for step in self.steps)
+
+    def all_steps(self) -> Iterator[Step]:
+        """All steps, those in loops and branches too."""
         for step in self.steps:
-            if isinstance(step, Run):
-                yield step
-            elif isinstance(step, Repeat):
-                yield from step.body.runs()
-            elif isinstance(step, While):
-                yield from step.condition.runs()
-                yield from step.body.runs()
+            yield step
+            inside = [step.body] if isinstance(step, Repeat) else []
+            if isinstance(step, While):
+                inside = [step.condition, step.body]
             elif isinstance(step, Branch):
-                for branch in step.branches:
-                    yield from branch.runs()
+                inside = list(step.branches)
+            for schedule in inside:
+                yield from schedule.all_steps()
 
     def lines(self, indent: str = "") -> list[str]:
         return [line for step in self.steps for line in step.lines(indent)]
@@ -213,7 +262,10 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
             yield [Run(x) for x in KernelWriter(cluster, fuser, buffers, stored).write()]
             continue
         (equation,) = cluster.level
-        if equation.primitive in STRUCTURES:
+        if equation.primitive is dot_general:
+            product = Product(equation, fuser.follow, buffers, host_target())
+            yield [*map(Run, product.copies), Multiply(product)]
+        elif equation.primitive in STRUCTURES:
             yield structured(equation, buffers)
         else:
             yield [Run(x) for x in SPECIAL[equation.primitive].kernels(equation, buffers)]

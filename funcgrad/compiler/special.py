@@ -252,7 +252,8 @@ def _argument(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
         if not along_rows:
             return loops_over(result.shape, body)
         row = Axis(math.prod(result.shape), "i")
-        return [finished([Loop(row, body(unflatten(axis_index(row), result.shape)), "parallel")])]
+        found = body(unflatten(axis_index(row), result.shape))
+        return [finished(found if row.extent == 1 else [Loop(row, found, "parallel")])]
 
     return kernels
 

@@ -1,0 +1,176 @@
+"""dot_general as a product of matrices: which axes of the operands are rows, columns and batches, and where they lie.
+
+An operand is read where it lies, through transposes, slices, broadcasts and reshapes, as long as its axes can be joined to
+one axis of rows, one of sums and at most two of batches, each with one stride. An operand that has no such axes is
+copied first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from funcgrad import dtypes
+from funcgrad.compiler.contraction import Plan, plan_contraction
+from funcgrad.compiler.elements import Indices
+from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, flatten, load
+from funcgrad.compiler.machine import Target
+from funcgrad.compiler.special import loops_over
+from funcgrad.primitives.contraction import dot_general
+from funcgrad.program import Equation, Variable
+
+Follow = Callable[[Any, Indices], tuple[Any, Indices]]
+
+
+def supports_product(equation: Equation) -> bool:
+    """Whether there is native code for the dtypes of a product."""
+    (x, _), (result,) = equation.operands, equation.results
+    if x.dtype.kind == "b":
+        return False
+    if x.dtype.kind == "c":  # which kernels cannot copy
+        return layout_of(equation, [strided(y, None) for y in equation.operands]) is not None
+    return result.dtype == x.dtype or (x.dtype in (dtypes.float16, dtypes.bfloat16) and result.dtype == dtypes.float32)
+
+
+@dataclass(frozen=True)
+class Strided:
+    """An array that is read from the memory of `base`: from the element `offset` on, with a stride for each axis."""
+
+    base: Any
+    offset: int
+    strides: tuple[int, ...]
+
+
+def strided(x: Any, follow: Follow | None) -> Strided:
+    """Where the elements of `x` are found without doing the movements of data that lead to it."""
+    if follow is None or x.dtype.kind == "c":
+        return Strided(x, 0, contiguous(x.shape))
+    axes = [Axis(length, "d") for length in x.shape]
+    base, index = follow(x, tuple(map(axis_index, axes)))
+    if type(base) is Variable:
+        place = flatten(index, base.shape)
+        strides = [place.factor(axis) for axis in axes]
+        if None not in strides:
+            return Strided(base, place.constant, tuple(strides))  # type: ignore[arg-type]
+    return Strided(x, 0, contiguous(x.shape))
+
+
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of an array that lies in memory in order and without gaps."""
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))
+
+
+def joined(lengths: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
+    """Axes as one axis: its length and its stride; None if no one stride reaches all elements in order."""
+    total, stride = 1, 1
+    for length, step in reversed(list(zip(lengths, strides, strict=True))):
+        if length == 1:
+            continue
+        if total == 1:
+            stride = step
+        elif step != stride * total:
+            return None
+        total *= length
+    return total, stride
+
+
+def batches(lengths: Sequence[int], x: Sequence[int], y: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    """Batch axes as at most two: the length of each, and the strides of both operands; None if there have to be more."""
+    found: list[tuple[int, int, int]] = []
+    for length, step_x, step_y in zip(lengths, x, y, strict=True):
+        if length == 1:
+            continue
+        if found and found[-1][1] == step_x * length and found[-1][2] == step_y * length:
+            found[-1] = found[-1][0] * length, step_x, step_y
+        else:
+            found.append((length, step_x, step_y))
+    return found if len(found) <= 2 else None
+
+
+def layout_of(equation: Equation, found: Sequence[Strided]) -> Any:
+    """Lengths and strides of batches, rows, columns and sums; None if the axes cannot be joined to so few."""
+    (contract, batch), operands = equation.params["dimension_numbers"], equation.operands
+
+    def taken(side: int, axes: Sequence[int]) -> tuple[list[int], list[int]]:
+        return [operands[side].shape[a] for a in axes], [found[side].strides[a] for a in axes]
+
+    free = free_axes(equation)
+    rows, columns = joined(*taken(0, free[0])), joined(*taken(1, free[1]))
+    sums = joined(*taken(0, contract[0])), joined(*taken(1, contract[1]))
+    lengths, steps = taken(0, batch[0])
+    side_by_side = batches(lengths, steps, taken(1, batch[1])[1])
+    if rows is None or columns is None or side_by_side is None or sums[0] is None or sums[1] is None:
+        return None
+    (k, step_x), (_, step_y) = sums
+    side_by_side = [(1, 0, 0)] * (2 - len(side_by_side)) + side_by_side
+    batch_lengths = tuple(length for length, _, _ in side_by_side)
+    strides_x = (*(x for _, x, _ in side_by_side), rows[1], step_x)
+    strides_y = (*(y for _, _, y in side_by_side), step_y, columns[1])
+    return batch_lengths, strides_x, strides_y, (rows[0], columns[0], k)
+
+
+def free_axes(equation: Equation) -> list[list[int]]:
+    """The axes of each operand that the result has, too."""
+    contract, batch = equation.params["dimension_numbers"]
+    return [
+        [axis for axis in range(len(x.shape)) if axis not in (*contract[side], *batch[side])]
+        for side, x in enumerate(equation.operands)
+    ]
+
+
+class Product:
+    """How one product is computed: from which buffers, and by which plan.
+
+    Attributes:
+        copies: kernels that have to run before, for operands that do not lie as a product wants them.
+        plan: see `compiler.contraction`.
+        offsets: the first element of each operand in its buffer.
+    """
+
+    def __init__(self, equation: Equation, follow: Follow, buffers: Any, target: Target):
+        (contract, batch), operands = equation.params["dimension_numbers"], equation.operands
+        (self.result,) = equation.results
+        free = free_axes(equation)
+        self.copies: list[Kernel] = []
+        found = [strided(x, follow) for x in operands]
+        layout = layout_of(equation, found)
+        for side in (0, 1):
+            if layout is None:  # one after the other, since it may be enough to copy one
+                order = (*batch[side], *free[side], *contract[side])
+                found[side] = self.copied(operands[side], order, found[side], buffers)
+                layout = layout_of(equation, found)
+        assert layout is not None
+        lengths, strides_x, strides_y, (m, n, k) = layout
+        dtype = operands[0].dtype
+        self.plan: Plan = plan_contraction(lengths, m, n, k, strides_x, strides_y, None, dtype, target)
+        self.dtypes = dtype, dtype, self.result.dtype
+        self.a, self.b = (x.base if isinstance(x.base, Buffer) else buffers[x.base] for x in found)
+        self.offsets = found[0].offset, found[1].offset
+        self.c = buffers[self.result]
+        self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "panels")
+
+    def copied(self, x: Any, order: Sequence[int], source: Strided, buffers: Any) -> Strided:
+        """A copy of an operand with its axes in another order."""
+        shape = [x.shape[axis] for axis in order]
+        target = Buffer(math.prod(shape), x.dtype, "ordered")
+
+        def body(index: Indices) -> list[Statement]:
+            place = sum((i * source.strides[axis] for i, axis in zip(index, order, strict=True)), flatten((), ()))
+            return [Store(target, flatten(index, shape), load(buffers[source.base], place + source.offset))]
+
+        self.copies += loops_over(shape, body)
+        strides = dict(zip(order, contiguous(shape), strict=True))
+        return Strided(target, 0, tuple(strides[axis] for axis in range(len(order))))
+
+
+def operands_in_memory(equation: Equation, follow: Follow) -> list[Any]:
+    """What has to be in memory for an equation that is computed by itself."""
+    if equation.primitive is dot_general:
+        return [strided(x, follow).base for x in equation.operands]
+    return list(equation.operands)

@@ -1,0 +1,161 @@
+"""Compiled Programs do what the reference does, in the kernels that one would write by hand."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+from funcgrad.compiler.native import native, with_native_segments
+
+
+def array(*shape, seed=0):
+    return fg.array(numpy.random.default_rng(seed).standard_normal(shape).astype(numpy.float32))
+
+
+def segments(function, *arguments):
+    """The native segments of a function, and the names of what else is left for the host."""
+    program = with_native_segments(fg.jit(function).lower(*arguments).simplified)
+    found = [equation.params["segment"] for equation in program.equations if equation.primitive is native]
+    return found, [equation.primitive.name for equation in program.equations if equation.primitive is not native]
+
+
+def kernels(function, *arguments):
+    (segment,), rest = segments(function, *arguments)
+    assert rest == []
+    return segment.kernels
+
+
+def check(function, *arguments, tolerance=1e-5):
+    """Compiled code gives what the reference gives."""
+    compiled = fg.tree.leaves(fg.jit(function)(*arguments))
+    reference = fg.tree.leaves(fg.jit(function, compiler="reference")(*arguments))
+    for x, y in zip(compiled, reference, strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        numpy.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+def normalized(x, scale, shift):
+    mean = fnp.mean(x, -1, keepdims=True)
+    variance = fnp.mean((x - mean) ** 2, -1, keepdims=True)
+    return (x - mean) / fnp.sqrt(variance + 1e-5) * scale + shift
+
+
+def adam(parameter, gradient, mean, square):
+    mean = 0.9 * mean + 0.1 * gradient
+    square = 0.99 * square + 0.01 * gradient * gradient
+    return parameter - 0.1 * mean / (fnp.sqrt(square) + 1e-8), mean, square
+
+
+# What becomes one kernel
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x, y: fnp.tanh(x) * y + 1.0, [(5, 7), (7,)]),
+        (lambda x: fnp.sum(fnp.exp(x) * 2, 1), [(50, 70)]),
+        (lambda x: fnp.sum(fnp.exp(x) * 2, 0), [(50, 70)]),
+        (lambda x: fnp.sum(fnp.exp(x), (0, 2)), [(5, 7, 9)]),
+        (fg.nn.softmax, [(50, 100)]),
+        (normalized, [(4, 50, 100), (100,), (100,)]),
+        (lambda x: fnp.exp(x.T) * 2, [(50, 33)]),
+        (lambda x: fnp.exp(x.reshape(6, 4, 5)[::-1, 1:3]) + 1, [(6, 20)]),
+        (adam, [(30, 40), (30, 40), (30, 40), (30, 40)]),
+    ],
+)
+def test_a_chain_of_operations_is_one_kernel(function, shapes):
+    arguments = [array(*shape, seed=seed) ** 2 for seed, shape in enumerate(shapes)]
+    assert len(kernels(function, *arguments)) == 1
+    check(function, *arguments)
+
+
+def test_a_kernel_is_printed_as_loops():
+    (kernel,) = kernels(lambda x: fnp.sum(x * x, 1), array(4, 10))
+    assert str(kernel).splitlines() == [
+        "kernel(in0: float32[40], out0: float32[4])",
+        "  parallel for i in 4",
+        "    s0 = 0",
+        "    vector for k0 in 10",
+        "      s0 += (in0[10*i + k0] * in0[10*i + k0])",
+        "    out0[i] = s0",
+    ]
+
+
+def test_equal_kernels_are_written_once():
+    (segment,), _ = segments(lambda x, y: (fnp.tanh(x @ y) @ y, fnp.tanh(y @ x) @ x), array(6, 6), array(6, 6))
+    assert segment.llvm_ir.count("define internal void @kernel") == 1
+    assert len(segment.kernels) == 2
+
+
+# Loops and branches
+
+
+def test_loops_and_branches_are_part_of_the_compiled_function():
+    def function(x, w):
+        def step(carry, row):
+            carry = fg.lax.cond(carry[0] > 0, lambda c: fnp.tanh(c * w + row), lambda c: c - row, carry)
+            return carry, carry.sum()
+
+        last, sums = fg.lax.scan(step, x[0], x, reverse=True)
+        grown = fg.lax.while_loop(lambda c: fnp.sum(c) < 100.0, lambda c: c + 1.0, last)
+        return grown, sums
+
+    (segment,), rest = segments(function, array(9, 7), array(7))
+    assert set(rest) <= {"slice", "reshape"}
+    check(function, array(9, 7), array(7))
+
+
+def test_gradients_of_loops_are_compiled():
+    def loss(w, x):
+        return fnp.sum(fg.lax.scan(lambda c, row: (fnp.tanh(c * w + row), c.sum()), x[0], x)[1])
+
+    check(fg.grad(loss), array(7), array(9, 7))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_what_a_loop_hands_on_stands_in_two_places_in_turn(length):
+    check(lambda x: fg.lax.fori_loop(0, length, lambda i, c: (c[1], c[0] + i), (x, x * 2)), array(3))
+
+
+# Memory
+
+
+def test_values_whose_times_do_not_overlap_share_a_place():
+    def chain(x, w):
+        for _ in range(6):
+            x = fnp.tanh(x @ w)
+        return x
+
+    (segment,), _ = segments(chain, array(64, 64), array(64, 64))
+    assert segment.schedule.memory_plan.size <= 3 * 64 * 64 * 4 + 64
+
+
+def test_a_value_is_read_before_its_place_is_written():
+    # Running sums of two elements have a loop of one step, in which no index depends on the loop.
+    check(lambda x: fnp.cumsum(fnp.cumsum(x)), array(2))
+    check(lambda x: x.at[fnp.array([1, 1, 1])].add(x[:3]), array(4))
+
+
+# Shapes without elements, or with one
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (0, 3), (1, 1), (1, 5), (5, 1), (2, 1, 3)])
+def test_arrays_with_no_and_with_single_elements(shape):
+    check(lambda x: (fnp.sum(x), fnp.sum(x, -1) if x.ndim else x, fnp.exp(x) * 2, x - fnp.sum(x)), array(*shape))
+
+
+def test_arguments_that_are_not_in_order_are_copied():
+    x = fg.array(numpy.arange(24.0, dtype=numpy.float32).reshape(4, 6)).T[::2]
+    assert not x._data.flags.c_contiguous
+    numpy.testing.assert_allclose(fg.jit(lambda x: x * 2 + 1)(x), numpy.asarray(x) * 2 + 1)
+
+
+def test_a_long_chain_of_operations_compiles():
+    def chain(x):
+        for _ in range(600):
+            x = fnp.sin(x) + x
+        return x
+
+    check(chain, array(3))
