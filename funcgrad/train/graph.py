@@ -51,34 +51,29 @@ class _Drawing:
 
     def draw(self, program: Program, places: dict[Variable, str], scope: str) -> list[str]:
         """Adds the equations of a Program, whose inputs have places; gives the places of its outputs."""
-        groups: dict[str, str] = {}
+        groups = {scope.rstrip("/").rsplit("/", 1)[-1]: scope}  # the function that the Program comes from has its own
 
-        def place_of(x: Any) -> str:
+        def place_of(x: Any, inside: str) -> str:
             if type(x) is Variable:
                 return places[x]
-            value = {"value": str(x)} if x.ndim == 0 else {}
-            return self.add(scope, "constant", "Const", [], [x], value)
+            return self.add(inside, "constant", "Const", [], [x], {} if x.ndim else {"value": str(x)})
 
         for equation in program.equations:
+            name, body = equation.primitive.name, _body(equation)
             inside = scope
-            if equation.source is not None:
+            if equation.source is not None and name != "call":
                 function = _clean(equation.source.code.co_name)
                 inside = groups.get(function) or groups.setdefault(function, self.unique(scope + function) + "/")
-            inputs = [place_of(x) for x in equation.operands]
-            body = _body(equation)
+            inputs = [place_of(x, inside) for x in equation.operands]
             if body is not None:
-                inner = self.unique(
-                    inside + _clean(body.name if equation.primitive.name == "call" else equation.primitive.name)
-                )
-                results = self.draw(body, dict(zip(body.inputs, inputs, strict=True)), inner + "/")
-                places.update(zip(equation.results, results, strict=True))
-                continue
-            attributes = {k: _text(v) for k, v in equation.params.items()} | _source(equation.source)
-            name = self.add(
-                inside, equation.primitive.name, equation.primitive.name, inputs, equation.results, attributes
-            )
-            places.update({x: f"{name}:{i}" if i else name for i, x in enumerate(equation.results)})
-        return [place_of(x) for x in program.outputs]
+                inner = self.unique(inside + _clean(body.name if name == "call" else name)) + "/"
+                results = self.draw(body, dict(zip(body.inputs, inputs, strict=True)), inner)
+            else:
+                attributes = {k: _text(v) for k, v in equation.params.items()} | _source(equation.source)
+                node = self.add(inside, name, name, inputs, equation.results, attributes)
+                results = [f"{node}:{i}" if i else node for i in range(len(equation.results))]
+            places.update(zip(equation.results, results, strict=True))
+        return [place_of(x, scope) for x in program.outputs]
 
     def add(
         self,

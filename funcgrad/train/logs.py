@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from funcgrad.errors import ArgumentError
-from funcgrad.train.loop import Callback, Run, plain
+from funcgrad.train.loop import Callback, Run, plain, shown
 
 
 class Logger(Protocol):
     """Whatever has this method can be given to `Log`.
 
     Two more are called where a logger has them: `resume(step)`, when a run goes on from a checkpoint after that step,
-    so that what was logged later is forgotten; and `close()`, at the end of a run, after which another run may log.
+    so that what was logged later is forgotten; and `flush()`, at the end of a run, after which all has to be in its
+    place.
     """
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
@@ -26,7 +27,8 @@ class Log(Callback):
 
     Arguments:
         loggers: objects with a method `log(values, step)`.
-        every_steps: after how many steps to send the outputs of the step besides; None for never.
+        every_steps: after how many steps to send the outputs of the step besides, each named `batch/...`, arrays as
+            their means; None for never.
 
     Raises:
         ArgumentError: `every_steps` is less than 1.
@@ -52,8 +54,9 @@ class Log(Callback):
 
     def on_step(self, run: Run) -> None:
         if self._every_steps is not None and run.step % self._every_steps == 0:
+            values = {f"batch/{name}": value for name, value in shown(run.outputs).items()}
             for logger in self._loggers:
-                logger.log(run.outputs, run.step)
+                logger.log(values, run.step)
 
     def on_epoch(self, run: Run) -> None:
         for logger in self._loggers:
@@ -61,7 +64,7 @@ class Log(Callback):
 
     def on_end(self, run: Run) -> None:
         for logger in self._loggers:
-            getattr(logger, "close", _nothing)()
+            getattr(logger, "flush", _nothing)()
 
 
 def _nothing(*_: Any) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, ClassVar
 
+import numpy
+
 from funcgrad import tree
 from funcgrad.array import Array
 from funcgrad.errors import ArgumentError, ArgumentTypeError
@@ -265,6 +267,17 @@ def plain(value: Any) -> Any:
     """A metric as its result, and an array of no axes as a number of Python's."""
     value = value.compute() if isinstance(value, Metric) else value
     return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def shown(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step reports as an epoch sums it up: results of metrics, and means of arrays."""
+    results = {}
+    for name, value in outputs.items():
+        if isinstance(value, (Array, numpy.ndarray)) and value.ndim:
+            value = value._data if isinstance(value, Array) else value
+            value = float(value.astype(numpy.float64).mean())
+        results[name] = plain(value)
+    return results
 
 
 def evaluate(

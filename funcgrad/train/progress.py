@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from funcgrad.errors import ArgumentError, MissingPackageError
 from funcgrad.train.logs import describe
-from funcgrad.train.loop import Callback, Run
+from funcgrad.train.loop import Callback, Run, shown
 
 _SECONDS = 0.2  # between two drawings of the bar, each of which takes about a millisecond
 
@@ -69,7 +69,7 @@ class ProgressBar(Callback):
         now = time.monotonic()
         if now - self._shown >= _SECONDS or run.batch == run.batches:
             self._shown = now
-            self._bar.update(self._task, completed=run.batch, description=describe(run.outputs))
+            self._bar.update(self._task, completed=run.batch, description=describe(shown(run.outputs)))
             self._bar.refresh()
 
     def on_epoch(self, run: Run) -> None:

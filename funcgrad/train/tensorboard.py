@@ -154,10 +154,10 @@ class TensorBoardLogger:
         values = {name: plain(value) for name, value in settings.items()}
         shown = {n: v if isinstance(v, (bool, int, float, str)) else str(v) for n, v in values.items()}
         numbers = {name: float(plain(value)) for name, value in metrics.items()}
-        for summary in self._summary.hparams(shown, numbers):
+        scalars = [self._summary.scalar(name, value) for name, value in numbers.items()]
+        tags = {scalar.value[0].tag: scalar.value[0].simple_value for scalar in scalars}  # without spaces, for example
+        for summary in [*self._summary.hparams(shown, tags), *scalars]:
             self._add(summary, None)
-        for name, value in numbers.items():
-            self._add(self._summary.scalar(name, value), None)
 
     def resume(self, step: int) -> None:
         """Makes TensorBoard forget what was logged after a step."""
