@@ -68,6 +68,7 @@ from funcgrad.nn.recurrent import (
     LSTMCell,
     RNNCell,
 )
+from funcgrad.nn.rematerialization import Remat
 from funcgrad.nn.summaries import (
     FlopCounter,
     LayerRow,
@@ -137,6 +138,7 @@ __all__ = [
     "RMSNorm",
     "RNN",
     "RNNCell",
+    "Remat",
     "Residual",
     "RotaryEmbedding",
     "Sequential",
