@@ -24,11 +24,11 @@ import funcgrad.numpy as np
 from funcgrad import nn
 
 QUICK = os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1"
-STEPS = 120 if QUICK else 2000
+STEPS = 120 if QUICK else 1200
 BATCH_SIZE = 16 if QUICK else 32
 CONTEXT = 64
-FEATURES, HEADS, DEPTH = (48, 4, 2) if QUICK else (128, 4, 4)
-FLOOR = 3.7 if QUICK else 2.1  # bits a character on text that it has not seen; counting letters alone gives about 4.7
+FEATURES, HEADS, DEPTH = (48, 4, 2) if QUICK else (96, 4, 3)
+FLOOR = 3.7 if QUICK else 2.0  # bits a character on text that it has not seen; counting letters alone gives about 4.7
 FOLDER = Path("runs/gpt")
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
