@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from funcgrad.compiler.execute import PROGRAM_OF_CALL, Executable, executor
 from funcgrad.compiler.simplify import simplified, simplify
-from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.compiler.structures import IDENTITIES, STRUCTURES, Choice, Condition, Repetition
 from funcgrad.config import config
 from funcgrad.program import Program
 
@@ -25,7 +25,7 @@ def _native(program: Program) -> Executable:
 
 COMPILERS: dict[str, Callable[[Program], Executable]] = {
     "default": _native,
-    "reference": lambda program: program.derived("executor", lambda: executor(program)),
+    "reference": lambda program: executor(program, "reference"),
 }
 
 

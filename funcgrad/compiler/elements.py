@@ -29,6 +29,7 @@ from funcgrad.compiler.loops import (
 )
 from funcgrad.compiler.lower_elementwise import lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, is_reduction
+from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive
 from funcgrad.primitives import movement, shapes
 from funcgrad.primitives.counting import iota
@@ -93,7 +94,7 @@ def _iota(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expr
     return convert(number, dtype)
 
 
-def _stop_gradient(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+def _identity(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
     return readers[0](index)
 
 
@@ -145,7 +146,7 @@ MOVEMENTS: dict[Primitive, Rule] = {
     movement.slice_: _slice,
     movement.rev: _rev,
     iota: _iota,
-    stop_gradient: _stop_gradient,
+    stop_gradient: _identity,
 }
 """These have no computation of their own and are never kept in memory for the sake of it."""
 
@@ -159,7 +160,7 @@ def _single(index: Indices, readers: Sequence[Reader], equation: Equation) -> Ex
 
 def movement_rule(equation: Equation) -> Rule | None:
     """The rule of an equation that only moves elements; None for others."""
-    found = MOVEMENTS.get(equation.primitive)
+    found = _identity if equation.primitive in IDENTITIES else MOVEMENTS.get(equation.primitive)
     if found is None and equation.primitive in REDUCTIONS and not is_reduction(equation):
         return _single
     return found

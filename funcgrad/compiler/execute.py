@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 
 from funcgrad.array import ConcreteArray
+from funcgrad.compiler.structures import STRUCTURES
 from funcgrad.core import Primitive, evaluate_after
 from funcgrad.errors import DonatedArrayError, FuncgradError
 from funcgrad.program import Equation, Program, Variable
@@ -32,8 +33,11 @@ def called_program(equation: Equation) -> Program | None:
     return program if isinstance(program, Program) else None
 
 
-def executor(program: Program) -> Executable:
-    """A function from the buffers of the inputs to the buffers of the outputs."""
+def executor(program: Program, compiler: str = "default") -> Executable:
+    """A function from the buffers of the inputs to the buffers of the outputs.
+
+    `compiler` is for the Programs that loops and branches run.
+    """
     operands = [x for equation in program.equations for x in equation.operands]
     constants = {id(x): x._data for x in (*operands, *program.outputs) if type(x) is not Variable}
     results = [x for equation in program.equations for x in equation.results]
@@ -53,7 +57,7 @@ def executor(program: Program) -> Executable:
         needed.update(reads)
         several = equation.primitive.multiple_results
         written = writes if several else writes[0]
-        steps.append((_bound(equation), _taker(reads), written, several, last_used, equation))
+        steps.append((_bound(equation, compiler), _taker(reads), written, several, last_used, equation))
     steps.reverse()
     start = [*constants.values(), *[None] * len(results)]
 
@@ -76,12 +80,14 @@ def executor(program: Program) -> Executable:
     return execute
 
 
-def _bound(equation: Equation) -> Callable[..., Any]:
+def _bound(equation: Equation, compiler: str) -> Callable[..., Any]:
     """The `evaluate` rule with the parameters of the equation."""
     called = called_program(equation)
     if called is not None:
-        return called.derived("executor", lambda: executor(called))
+        return called.derived(("executor", compiler), lambda: executor(called, compiler))
     evaluate = equation.primitive.rule("evaluate", "running it")
+    if equation.primitive in STRUCTURES:
+        return partial(evaluate, **equation.params, compiler=compiler)
     return partial(evaluate, **equation.params) if equation.params else evaluate
 
 

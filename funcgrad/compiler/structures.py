@@ -47,4 +47,7 @@ class Choice:
     branches: tuple[Program, ...]
 
 
+IDENTITIES: set[Primitive] = set()
+"""Primitives that give their operand as it is."""
+
 STRUCTURES: dict[Primitive, Callable[[Equation], Repetition | Condition | Choice]] = {}

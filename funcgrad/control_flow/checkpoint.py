@@ -16,7 +16,7 @@ from typing import Any
 
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, as_array
-from funcgrad.compiler import compile_program
+from funcgrad.compiler import IDENTITIES, STRUCTURES, Repetition, compile_program
 from funcgrad.control_flow.bodies import (
     given,
     name_of,
@@ -36,8 +36,8 @@ from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
 
 
-def _evaluate(*buffers, program, **params):
-    return compile_program(program)(*buffers)
+def _evaluate(*buffers, program, compiler="default", **params):
+    return compile_program(program, compiler)(*buffers)
 
 
 def _jvp(primals, tangents, *, program, **params):
@@ -150,6 +150,12 @@ name_primitive = Primitive(
     keeps_weak_type=True,
 )
 name_primitive.jvp = linear_jvp(name_primitive)
+
+# As a loop of one step, what is computed again is not found to be known from before.
+STRUCTURES[checkpoint_primitive] = lambda equation: Repetition(
+    equation.params["program"], 1, False, len(equation.operands), 0
+)
+IDENTITIES.add(name_primitive)
 
 
 def checkpoint(

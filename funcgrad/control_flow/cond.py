@@ -39,8 +39,8 @@ from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
 
 
-def _evaluate(index, *buffers, branches):
-    return compile_program(branches[int(to_host(index))])(*buffers)
+def _evaluate(index, *buffers, branches, compiler="default"):
+    return compile_program(branches[int(to_host(index))], compiler)(*buffers)
 
 
 def _abstract(index, *operands, branches):

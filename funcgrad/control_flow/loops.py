@@ -45,8 +45,8 @@ def _abstract(*operands, body, condition_count, body_count, **params):
     return [x.aval for x in body.inputs[body_count:]]
 
 
-def _evaluate(*buffers, condition, body, condition_count, body_count, where):
-    goes_on, step = compile_program(condition), compile_program(body)
+def _evaluate(*buffers, condition, body, condition_count, body_count, where, compiler="default"):
+    goes_on, step = compile_program(condition, compiler), compile_program(body, compiler)
     for_condition, for_body, carry = parts(buffers, condition_count, body_count)
     while to_host(goes_on(*for_condition, *carry)[0]):
         carry = step(*for_body, *carry)

@@ -52,8 +52,8 @@ def _abstract(*operands, program, length, const_count, carry_count, **params):
     return [*carry, *(AbstractArray((length, *x.shape), x.dtype) for x in stacked)]
 
 
-def _evaluate(*buffers, program, length, reverse, const_count, carry_count, unroll):
-    step = compile_program(program)
+def _evaluate(*buffers, program, length, reverse, const_count, carry_count, unroll, compiler="default"):
+    step = compile_program(program, compiler)
     constants, carry, inputs = parts(buffers, const_count, carry_count)
     module = array_module(buffers[0]) if buffers else numpy
     stacks = [module.empty((length, *x.shape), x.dtype) for x in program.outputs[carry_count:]]
