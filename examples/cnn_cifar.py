@@ -138,18 +138,23 @@ def train(network, loader, test_loader, key):
     train_step = make_train_step(optimizer)
     states, optimizer_state, history = network.initial_state(), optimizer.init(network), []
     for epoch in range(EPOCHS):
-        start, total = time.perf_counter(), 0.0
+        start = ready = time.perf_counter()
+        waited, total = 0.0, 0.0
         for batch in loader:
+            waited += time.perf_counter() - ready
             key, step_key = fg.random.split(key)
             network, states, optimizer_state, value = train_step(
                 network, states, optimizer_state, batch["image"], batch["label"], step_key
             )
             total += float(value)
+            ready = time.perf_counter()
+        passed = ready - start
         history.append((epoch + 1, total / len(loader), accuracy(network, states, test_loader)))
         done = 24 * (epoch + 1) // EPOCHS
-        bar, passed = "#" * done + "." * (24 - done), time.perf_counter() - start
-        values = f"loss {history[-1][1]:.4f}  test accuracy {history[-1][2]:6.1%}  {passed:.1f} s"
-        print(f"  epoch {epoch + 1:2d}/{EPOCHS} [{bar}]  {values}", flush=True)
+        bar = "#" * done + "." * (24 - done)
+        values = f"loss {history[-1][1]:.4f}  test accuracy {history[-1][2]:6.1%}"
+        times = f"{passed:.1f} s, of which {waited / passed:.0%} waiting for data"
+        print(f"  epoch {epoch + 1:2d}/{EPOCHS} [{bar}]  {values}  {times}", flush=True)
     return network, states, history
 
 
