@@ -24,7 +24,7 @@ import numpy
 from funcgrad.compiler.contraction.finish import call_finish, write_finish
 from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Epilogue, Frame, Patches
 from funcgrad.compiler.contraction.kernel import write_contraction
-from funcgrad.compiler.contraction.patches import merged, patches_address, place_of
+from funcgrad.compiler.contraction.patches import merged, patches_address, place_of, write_turned
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
 from funcgrad.compiler.contraction.text import Module, element_of, vector
 from funcgrad.compiler.machine import Target
@@ -306,12 +306,32 @@ def write_prepare(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
         text.loop(0, whole, step, some(step))
         text.loop(whole, plan.features, 1, some(1))
 
+    def turn(axis: _Axis, source: str, place: str) -> None:
+        """The last axis, whose elements are neighbours, while those of features are not."""
+        low = max(0, axis.low)
+        skipped = low - axis.low
+        count = max(0, min(axis.length - skipped, axis.padded - low))
+        clear(place, low * plan.room)
+        clear(text.at(place, number, (low + count) * plan.room), (axis.padded - low - count) * plan.room)
+        write_turned(
+            text,
+            element,
+            None,
+            kernel,
+            (str(plan.features), str(count)),
+            lambda i, j: text.at(source, element.kind, text.add(text.mul(i, of_last), text.add(j, skipped))),
+            lambda i, j: text.at(place, number, text.add(text.mul(text.add(j, low), plan.room), i)),
+        )
+
     def over(axes: Sequence[_Axis], strides: Sequence[int], source: str, place: str) -> None:
         """All of the axes that are left."""
         if not axes:
             copy(source, place)
             return
         axis, apart = axes[0], strides[0]
+        if len(axes) == 1 and apart == axis.base == 1 and of_last != 1 and lanes > 1:
+            turn(axis, source, place)
+            return
         size = math.prod(other.padded for other in axes[1:]) * plan.room
 
         def at(p: str, _: list[str]) -> None:

@@ -7,9 +7,7 @@ the other. Whatever lies across the vectors (a transposed operand) is turned in 
 from __future__ import annotations
 
 from funcgrad.compiler.contraction.frame import Frame
-from funcgrad.compiler.contraction.text import Element, Function, has_masks, transposed, vector
-
-SQUARE = 4  # as many lanes as registers of any CPU have, so that few instructions turn a square
+from funcgrad.compiler.contraction.text import SQUARE, Element, Function, has_masks, transposed, vector
 
 
 def write_pack_rows(kernel: Frame, name: str) -> None:

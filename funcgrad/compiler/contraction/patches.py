@@ -8,8 +8,10 @@ vectors to the tile in which the product wants them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from funcgrad.compiler.contraction.frame import Digits, Frame, Patches
-from funcgrad.compiler.contraction.text import Function, vector
+from funcgrad.compiler.contraction.text import SQUARE, Element, Function, transposed, vector
 
 
 def merged(digits: Digits) -> Digits:
@@ -104,51 +106,143 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
     panels = -(-patches.outputs // shape.width)
     size = -(-patches.outputs // shape.lanes) * shape.lanes * depth
 
+    # The digit of k whose elements are neighbours, if those of outputs are not.
+    near = next((at for at, (count, apart) in enumerate(patches.kernel) if count > 1 and apart == 1), None)
+    if patches.kernel_output == 1:
+        near = None
+    weights = [_length(patches.kernel[at + 1 :]) for at in range(len(patches.kernel))]
+    others = sorted(
+        (
+            (count, apart, weight)
+            for at, ((count, apart), weight) in enumerate(zip(patches.kernel, weights, strict=True))
+            if at != near
+        ),
+        key=lambda digit: -digit[1],
+    )
+
     def task(t: str, _: list[str]) -> None:
         group, number_of_panel = text.divide(t, panels)
         source = text.at(b, element.kind, text.mul(group, patches.kernel_group))
         base = text.at(scratch, number, text.mul(group, size))
         n0 = text.mul(number_of_panel, shape.width)
-        full = text.compare("sle", text.add(n0, shape.width), patches.outputs)
+        n1 = text.minimum(text.add(n0, shape.width), patches.outputs)
+        full = text.compare("eq", text.sub(n1, n0), shape.width)
+        # The last columns are panels of one vector; what is missing there are copies of the last one.
+        width = text.select(full, shape.width, shape.lanes)
 
-        def copy(j: str, width: int, inside: bool) -> None:
+        def panel(j: str, _: list[str]) -> None:
             target = text.at(base, number, text.mul(j, depth))
+            inside = text.compare("sle", text.add(j, width), patches.outputs)
+
+            def address(place: str, n: str) -> str:
+                column = text.minimum(text.add(j, n), patches.outputs - 1)
+                return text.at(source, element.kind, text.add(place, text.mul(column, patches.kernel_output)))
 
             def row(place: str, k: str) -> None:
                 to = text.at(target, number, text.mul(k, width))
-                lanes = shape.lanes if patches.kernel_output == 1 and inside else 1
 
-                def element_of_row(n: str, _: list[str]) -> None:
-                    column = text.add(j, n) if inside else text.minimum(text.add(j, n), patches.outputs - 1)
-                    at = text.add(place, text.mul(column, patches.kernel_output))
-                    value = text.load(vector(element.kind, lanes), text.at(source, element.kind, at), element.size)
-                    value = element.widen(text, value, lanes)
-                    text.store(vector(number, lanes), value, text.at(to, number, n), kernel.size)
+                def copy(lanes: int) -> None:
+                    def some(n: str, _: list[str]) -> None:
+                        value = text.load(vector(element.kind, lanes), address(place, n), element.size)
+                        value = element.widen(text, value, lanes)
+                        text.store(vector(number, lanes), value, text.at(to, number, n), kernel.size)
 
-                text.loop(0, width, lanes, element_of_row)
+                    text.loop(0, width, lanes, some)
 
-            over_digits(text, patches.kernel, row)
+                if patches.kernel_output == 1 and shape.lanes > 1:
+                    text.choose(inside, lambda: copy(shape.lanes), lambda: copy(1))
+                else:
+                    copy(1)
 
-        text.choose(
-            full,
-            lambda: copy(n0, shape.width, True),
-            lambda: text.loop(n0, patches.outputs, shape.lanes, lambda j, _: copy(j, shape.lanes, False)) and None,
-        )
+            def turned(place: str, k: str) -> None:
+                """The neighbours of all columns."""
+                count, weight = str(patches.kernel[near or 0][0]), weights[near or 0]
+
+                def read(n: str, i: str) -> str:
+                    return address(text.add(place, i), n)
+
+                def write(n: str, i: str) -> str:
+                    return text.at(target, number, text.add(text.mul(text.add(k, text.mul(i, weight)), width), n))
+
+                write_turned(text, element, None, kernel, (width, count), read, write)
+
+            over_digits(text, others, row if near is None else turned)
+
+        text.loop(n0, n1, width, panel)
 
     text.loop("%low", "%high", 1, task)
     text.finish()
 
 
-def over_digits(text: Function, digits: Digits, body, place: str = "0", number: str = "0") -> None:
-    """`body(place, number)` for all numbers that digits make, in their order."""
+def write_turned(
+    text: Function,
+    source: Element,
+    target: Element | None,
+    kernel: Frame,
+    size: tuple[str, str],
+    read: Callable[[str, str], str],
+    write: Callable[[str, str], str],
+) -> None:
+    """Copies a matrix whose rows are contiguous where it is read, and its columns where it is written.
+
+    Arguments:
+        source: what is read, for numbers of the kernel to be written; `target` is what is written, if those are read.
+        size: rows and columns.
+        read, write: give the address of (row, column).
+    """
+    square = min(SQUARE, kernel.shape.lanes)
+    rows, columns = size
+    number = kernel.number
+    to = target or kernel.wide
+    kind, align = (to.kind, to.size) if target else (number, kernel.size)
+
+    def copy(lanes: int, row: str, column: str) -> None:
+        own = number if target else source.kind
+        values = [text.load(vector(own, lanes), read(text.add(row, i), column)) for i in range(lanes)]
+        if not target:
+            values = [source.widen(text, value, lanes) for value in values]
+        values = transposed(text, number, values) if lanes > 1 else values
+        for i, value in enumerate(values):
+            value = target.narrow(text, value, lanes) if target else value
+            text.store(vector(kind, lanes), value, write(row, text.add(column, i)), align)
+
+    def left(number: str) -> bool:
+        """Whether squares may leave some."""
+        return not number.isdigit() or int(number) % square != 0
+
+    def over_columns(row: str, _: list[str]) -> None:
+        column, _ = text.loop(0, text.sub(columns, square - 1), square, lambda j, _: copy(square, row, j))
+        if left(columns):
+            singles(row, text.add(row, square), column)
+
+    def singles(low: str, high: str, column: str) -> None:
+        def over(i: str, _: list[str]) -> None:
+            text.loop(column, columns, 1, lambda j, _: copy(1, i, j))
+
+        text.loop(low, high, 1, over)
+
+    row = "0"
+    if square > 1:
+        row, _ = text.loop(0, text.sub(rows, square - 1), square, over_columns)
+    if square == 1 or left(rows):
+        singles(row, rows, "0")
+
+
+def over_digits(
+    text: Function,
+    digits: Sequence[tuple[int, int, int]],
+    body: Callable[[str, str], None],
+    place: str = "0",
+    k: str = "0",
+) -> None:
+    """`body(place, k)` for all combinations of digits: (how many, how far apart in memory, how far apart in k)."""
     if not digits:
-        body(place, number)
+        body(place, k)
         return
-    (count, apart), rest = digits[0], digits[1:]
+    (count, apart, weight), rest = digits[0], digits[1:]
 
     def inner(i: str, _: list[str]) -> None:
-        before = text.add(text.mul(number, count), i)
-        over_digits(text, rest, body, text.add(place, text.mul(i, apart)), before)
+        over_digits(text, rest, body, text.add(place, text.mul(i, apart)), text.add(k, text.mul(i, weight)))
 
     text.loop(0, count, 1, inner)
 

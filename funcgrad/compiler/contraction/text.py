@@ -51,6 +51,9 @@ def has_masks(target: Target, size: int) -> bool:
     return target.vector_bytes == 64 or (target.vector_bytes == 32 and size in (4, 8))
 
 
+SQUARE = 4  # as many lanes as registers of any CPU have, so that few instructions turn a square
+
+
 class Module:
     """The functions of one module, and what they need."""
 
