@@ -55,7 +55,7 @@ from funcgrad.compiler.bridge_code import (
     TUPLE_LAYOUT,
     builtin_ir,
 )
-from funcgrad.compiler.bridge_trees import Result, Same, TreeRecords, UnknownNodeError, address_of, record
+from funcgrad.compiler.bridge_trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import ProgramError
@@ -140,6 +140,11 @@ def _array_problem(x: numpy.ndarray) -> str | None:
     return None
 
 
+def address_of(array: numpy.ndarray) -> int:
+    """Where the elements of an array begin."""
+    return array.__array_interface__["data"][0]
+
+
 def _numpy_function(place: int) -> int:
     """The address in NumPy's table of C functions."""
     # This is how every extension module finds it.
@@ -208,19 +213,20 @@ class Bridge:
         known |= {"ndarray": id(numpy.ndarray), "byte": id(dtypes.uint8), "system_error": id(SystemError)}
         known["object_new"] = id(object.__new__)
         known["new_array"] = _numpy_function(API_NEW_ARRAY)
-        self._process = record(PROCESS, **known)
+        self._process = Table(record(PROCESS, **known))
         self._new = api.PyCFunction_NewEx
         self._new.restype, self._new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
         functions = self._code.addresses
         self._call = MethodDefinition(b"native", functions["call"], FASTCALL, b"Calls native code.")
         self._free = MethodDefinition(b"free_arenas", functions["free_arenas"], NO_ARGUMENTS, b"Frees memory.")
-        free = record(SPECIFICATION, process=address_of(self._process), otherwise=id(None))
+        free = numpy.array(record(SPECIFICATION, process=self._process.address, otherwise=id(None)), numpy.int64)
         self.free_arenas = self._new(ctypes.addressof(self._free), (free,), None)
 
-    def function(self, specification: numpy.ndarray, kept: Kept) -> Callable[..., Any]:
+    def function(self, specification: Sequence[int], kept: Kept) -> Callable[..., Any]:
         """A builtin that does what the specification says."""
-        specification[SPECIFICATION["process"] // 8] = address_of(self._process)
-        return self._new(ctypes.addressof(self._call), (specification, kept), None)
+        words = numpy.array(specification, numpy.int64)
+        words[SPECIFICATION["process"] // 8] = self._process.address
+        return self._new(ctypes.addressof(self._call), (words, kept), None)
 
 
 @cache
@@ -240,7 +246,7 @@ class Signature:
     def __init__(self, inputs: Sequence[Any], outputs: Sequence[Any], wrapped: bool):
         self.inputs, self.outputs = [*map(_description, inputs)], [*map(_description, outputs)]
         self.wrapped = wrapped
-        self._kept: list[Any] = []
+        self._tables: dict[tuple[int, ...], Table] = {}
 
     def buffers(self, *arguments: Any) -> list[numpy.ndarray]:
         """The buffers of the arguments as native code takes them; copies where they are not such."""
@@ -288,22 +294,25 @@ class Signature:
         wrapper = _wrapper(is_weak if weak is None else weak)
         return Result(place, shape, dtype, wrapper if self.wrapped else None)
 
-    def records(self, flags: int = IN_ORDER_AND_ALIGNED) -> tuple[numpy.ndarray, numpy.ndarray]:
+    def records(self, flags: int = IN_ORDER_AND_ALIGNED) -> tuple[Table, Table]:
         """The records of the inputs, which have to have these flags, and of the outputs.
 
         What the records refer to lives as long as this object.
         """
-        rows: list[Any] = []
-        for shape, dtype, weak in (*self.inputs, *self.outputs):
-            lengths = numpy.array(shape, numpy.int64)
-            self._kept += [lengths, dtype]
+        inputs: list[int] = []
+        for shape, dtype, weak in self.inputs:
             wrapper = id(_wrapper(weak)) if self.wrapped else 0
             known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "flags": flags}
-            known |= {"ndim": len(shape), "shape": address_of(lengths)}
-            names = INPUT if len(rows) < len(self.inputs) else OUTPUT
-            rows.append([known[name] for name in names])
-        count = len(self.inputs)
-        return numpy.array(rows[:count], numpy.int64), numpy.array(rows[count:], numpy.int64)
+            inputs += record(INPUT, **known, ndim=len(shape), shape=self._lengths(shape))
+        outputs: list[int] = []
+        for shape, dtype, _ in self.outputs:
+            outputs += record(OUTPUT, dtype=id(dtype), ndim=len(shape), shape=self._lengths(shape))
+        return Table(inputs), Table(outputs)
+
+    def _lengths(self, shape: tuple[int, ...]) -> int:
+        if shape not in self._tables:
+            self._tables[shape] = Table(shape)
+        return self._tables[shape].address
 
 
 def _description(array: Sequence[Any]) -> tuple[tuple[int, ...], numpy.dtype, bool]:
@@ -384,7 +393,7 @@ def native_callable(
     made = [signature.result(place) for place in places]
     tree_of_results = TreeRecords(made[0] if container == "single" else CONTAINERS[container](made), is_read=False)
     input_records, output_records = signature.records()
-    fixed_words, function_words = numpy.array(fixed, numpy.int64), numpy.array(functions, numpy.int64)
+    fixed_table, function_table = Table(fixed), Table(functions)
     usual = signature.usual
     specification = record(
         SPECIFICATION,
@@ -392,20 +401,20 @@ def native_callable(
         unlocked=int(unlocked),
         arena=arena_bytes if arena_bytes <= STACK_ARENA else arena_bytes + ARENA_ALIGNMENT,
         table_size=len(inputs) + len(outputs) + len(fixed) + 1 + len(functions),
-        inputs=address_of(input_records),
+        inputs=input_records.address,
         input_count=len(inputs),
-        outputs=address_of(output_records),
+        outputs=output_records.address,
         output_count=len(outputs),
-        fixed=address_of(fixed_words),
+        fixed=fixed_table.address,
         fixed_count=len(fixed),
-        functions=address_of(function_words),
+        functions=function_table.address,
         function_count=len(functions),
         results=tree_of_results.root,
         usual=id(usual),
         otherwise=0 if otherwise is None else id(otherwise),
     )
-    words = (input_records, output_records, fixed_words, function_words)
-    objects = (words, tree_of_results.kept, kept, usual, otherwise, keep_alive)
+    tables = (input_records, output_records, fixed_table, function_table)
+    objects = (tables, tree_of_results.kept, kept, usual, otherwise, keep_alive)
     return native.function(specification, Kept(objects, signature, tuple(places) if container == "list" else None))
 
 
@@ -430,7 +439,7 @@ def tree_callable(
     bound = getattr(function, "__self__", None)
     if type(function) is not BuiltinFunctionType or type(bound) is not tuple or type(bound[-1]) is not Kept:
         return None
-    specification, kept = bound
+    specification, kept = bound[0].tolist(), bound[1]
     if kept.signature is None or kept.places is None or kept.signature.wrapped:
         return None
     read = _read(trees)
@@ -474,7 +483,7 @@ def _read(trees: Sequence[Any]) -> _Read | None:
 
 
 def _of_trees(
-    specification: numpy.ndarray,
+    specification: Sequence[int],
     signature: Signature,
     read: _Read,
     made: Sequence[Result],
@@ -491,19 +500,19 @@ def _of_trees(
         results, is_whole = TreeRecords([*made], is_read=False), False
     input_records, output_records = signature.records()
     changed = {
-        "inputs": address_of(input_records),
+        "inputs": input_records.address,
         "input_count": len(signature.inputs),
-        "outputs": address_of(output_records),
+        "outputs": output_records.address,
         "table_size": max(len(signature.inputs), specification[SPECIFICATION["table_size"] // 8]),
         "arguments": read.records.root,
         "results": results.root,
         "otherwise": id(otherwise),
     }
-    specification = specification.copy()
+    words = [*specification]
     for name, value in changed.items():
-        specification[SPECIFICATION[name] // 8] = value
+        words[SPECIFICATION[name] // 8] = value
     objects = (signature, input_records, output_records, read.records.kept, results.kept, otherwise, function)
-    builtin = native.function(specification, Kept(objects))
+    builtin = native.function(words, Kept(objects))
     if is_whole:
         return builtin
 
@@ -536,7 +545,7 @@ def tree_maker(avals: Sequence[Any], structure: Any, otherwise: object) -> Calla
     specification = record(
         SPECIFICATION,
         table_size=len(forms),
-        inputs=address_of(input_records),
+        inputs=input_records.address,
         input_count=len(forms),
         results=results.root,
         otherwise=id(otherwise),

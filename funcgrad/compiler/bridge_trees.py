@@ -7,7 +7,9 @@ to has to be kept alive by whoever has the records, which is what `kept` is for.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import MemberDescriptorType
 from typing import Any
 
@@ -18,14 +20,19 @@ from funcgrad.array import ConcreteArray, WeakArray
 from funcgrad.compiler.bridge_code import DICT, LEAF, LIST, NAMED_TUPLE, NODE, OBJECT, SAME, TUPLE
 
 
-def record(names: dict[str, int], **values: int) -> numpy.ndarray:
-    """A record with words of these names; those without a value are 0."""
-    return numpy.array([values.get(name, 0) for name in names], numpy.int64)
+def record(names: dict[str, int], **values: int) -> list[int]:
+    """The words of a record with these names; those without a value are 0."""
+    return [values.get(name, 0) for name in names]
 
 
-def address_of(array: numpy.ndarray) -> int:
-    """Where the elements of an array begin."""
-    return array.__array_interface__["data"][0]
+class Table:
+    """Words in memory, which stay where they are for as long as this object lives."""
+
+    __slots__ = ("_words", "address")
+
+    def __init__(self, words: Iterable[int]):
+        self._words = array("q", words)  # which is quicker to make than one of NumPy
+        self.address = self._words.buffer_info()[0]
 
 
 class Same:
@@ -77,14 +84,14 @@ class TreeRecords:
         self.is_read = is_read
         self.leaves: list[ConcreteArray] = []
         self.kept: list[Any] = []
-        self.root = self._table([self._node(example)])
+        self.root = self._table(self._node(example))
 
-    def _table(self, rows: Sequence[Any]) -> int:
-        words = numpy.array(rows, numpy.int64)
-        self.kept.append(words)
-        return address_of(words)
+    def _table(self, words: Iterable[int]) -> int:
+        table = Table(words)
+        self.kept.append(table)
+        return table.address
 
-    def _node(self, x: Any) -> Any:
+    def _node(self, x: Any) -> list[int]:
         kind = type(x)
         if kind is Result:
             self.kept += [x.shape, x.dtype, x.wrapper]
@@ -113,10 +120,10 @@ class TreeRecords:
         values = [*(getattr(x, name) for name in data), *(Same(getattr(x, name)) for name in static)]
         return self._inner(OBJECT, kind, values, [*data, *static])
 
-    def _inner(self, kind: int, cls: type, children: Sequence[Any], keys: Sequence[Any] = ()) -> Any:
+    def _inner(self, kind: int, cls: type, children: Sequence[Any], keys: Sequence[Any] = ()) -> list[int]:
         nodes = [self._node(x) for x in children]
         self.kept += [cls, keys]
-        below, names = self._table(nodes), self._table([*map(id, keys)])
+        below, names = self._table(chain.from_iterable(nodes)), self._table(map(id, keys))
         return record(NODE, kind=kind, type=id(cls), count=len(nodes), children=below, keys=names)
 
 
