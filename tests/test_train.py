@@ -358,6 +358,29 @@ def test_large_outputs_do_not_wait_and_pytrees_are_left_to_callbacks():
         train.fit(lambda s, x: (s, {"x": "text"}), 0, [1])
 
 
+def test_a_metric_that_becomes_another_one_is_an_error():
+    metrics = [train.TopKAccuracy(k).update(np.ones((1, 3)), fg.array([0])) for k in (1, 1, 2)]
+    assert train.fit(lambda s, m: (s, {"m": m}), 0, metrics[:2])[1] == [{"m": 1.0}]
+    with pytest.raises(ArgumentTypeError, match="report the same in each step"):
+        train.fit(lambda s, m: (s, {"m": m}), 0, metrics)
+    with pytest.raises(ArgumentTypeError, match="report the same in each step"):
+        train.fit(lambda s, m: (s, {"m": m}), 0, [train.Mean().update(1.0), train.Perplexity().update(1.0)])
+
+
+def test_metrics_of_one_field_and_of_narrow_dtypes_are_put_together_too():
+    class Last(train.Metric):
+        value: fg.Array
+
+        def merge(self, other):
+            return other
+
+        def compute(self):
+            return self.value
+
+    step = lambda s, x: (s, {"count": Count().update(), "last": Last(np.asarray(x, dtype=np.int16))})
+    assert train.fit(step, 0, [1, 2, 7], epochs=2)[1] == [{"count": 3, "last": 7}] * 2
+
+
 def test_an_error_says_in_which_step_and_for_which_batch():
     weights = np.ones((3, 2))
     step = fg.jit(lambda s, batch: (s, {"x": (batch["image"] @ weights).sum()}))

@@ -1,111 +1,87 @@
 """What the steps of an epoch report, put together: metrics merged, numbers and arrays averaged.
 
-Most of it happens some steps later, for many steps at once. That is quicker, because the processor stays with one kind
-of work, and no step waits for the results of the one before it.
+It costs a step about as much as adding up its loss by hand. What lies on a GPU, or is large, is put together some steps
+later, for many steps at once, so that no step waits for the results of the one before it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
 
 from funcgrad import tree
-from funcgrad.array import Array
+from funcgrad.array import Array, ConcreteArray, wrap
 from funcgrad.errors import ArgumentTypeError
 from funcgrad.train.metrics import Metric
 
 _STEPS = 64  # put together at once, at most
 _BYTES = 2**24  # of results that wait for it
+_WIDE = (numpy.dtype(numpy.float64), numpy.dtype(numpy.int64))
 
 
 class Accumulator:
     """Adds up mappings from names to metrics, arrays and numbers. Pytrees of other kinds are left alone."""
 
+    __slots__ = ("_adders", "_keys", "_parts", "_saved")
+
     def __init__(self):
-        self._metrics: dict[str, Metric] = {}
-        self._means: dict[str, list[float]] = {}  # a sum, what rounding took from it, and the sum of the weights
+        self._parts: dict[str, Mean | SumOfFields | AnyMetric] = {}
+        self._adders: list[tuple[str, Callable[[Any], None]]] = []
+        self._keys: tuple[str, ...] | None = None  # of the outputs that were looked at last
         self._saved: dict[str, list[Array]] = {}  # leaves of metrics whose kind is not known before they are met
-        self._waiting: list[Mapping[str, Any]] = []
-        self._names: list[str] = []
-        self._count = -1  # of names when they were looked at last
-        self._limit = 1
 
     def add(self, outputs: Mapping[str, Any]) -> None:
         """Adds what a step reports."""
-        if len(outputs) != self._count:
+        if tuple(outputs) != self._keys:
             self._learn(outputs)
-        waiting = self._waiting
-        if self._names:
-            waiting.append(outputs if len(self._names) == self._count else {n: outputs[n] for n in self._names})
-        if len(waiting) >= self._limit:
-            self._put_together()
+        for name, add in self._adders:
+            add(outputs[name])
 
     def _learn(self, outputs: Mapping[str, Any]) -> None:
-        """Finds out which values can be put together, and how many steps of them may wait."""
-        self._put_together()
-        self._count = len(outputs)
-        self._names = [name for name, value in outputs.items() if not _is_kept_apart(name, value)]
-        size = sum(getattr(x, "nbytes", 8) for name in self._names for x in tree.leaves(outputs[name]))
-        self._limit = max(1, min(_STEPS, _BYTES // max(size, 1)))
+        """Finds out how each value is put together."""
+        self._keys, self._adders = tuple(outputs), []
+        for name, value in outputs.items():
+            if name not in self._parts and not _is_kept_apart(name, value):
+                self._parts[name] = self._part_for(name, value)
+            if name in self._parts:
+                self._adders.append((name, self._parts[name].add))
 
-    def _put_together(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        by_name: dict[str, list[Any]] = {}
-        for outputs in waiting:
-            for name, value in outputs.items():
-                by_name.setdefault(name, []).append(value)
-        for name, values in by_name.items():
-            if isinstance(values[0], Metric):
-                self._merge(name, values)
-            else:
-                self._average(name, values)
-
-    def _merge(self, name: str, values: list[Metric]) -> None:
-        saved = self._saved.pop(name, None)
-        if saved is not None:
-            values = [tree.unflatten(tree.structure(values[0]), saved), *values]
-        if name in self._metrics:
-            values = [self._metrics[name], *values]
-        self._metrics[name] = values[0].merge_all(values[1:])
-
-    def _average(self, name: str, values: list[Any]) -> None:
-        total, lost, weight = self._means.get(name, (0.0, 0.0, 0.0))
-        for value in values:
-            if getattr(value, "ndim", 0):
-                data = value._data if isinstance(value, Array) else value
-                number, size = float(data.astype(numpy.float64).sum()), data.size
-            else:
-                number, size = float(value), 1
-            # Two-sum: Knuth, The Art of Computer Programming, volume 2, section 4.2.2.
-            following = total + number
-            part = following - total
-            if math.isfinite(following):
-                lost += (total - (following - part)) + (number - part)
-            total, weight = following, weight + size
-        self._means[name] = [total, lost, weight]
+    def _part_for(self, name: str, value: Any) -> Mean | SumOfFields | AnyMetric:
+        if not isinstance(value, Metric):
+            return Mean()
+        part = SumOfFields(name, value) if SumOfFields.can_take(value) else AnyMetric(value)
+        if name in self._saved:
+            part.add(tree.unflatten(tree.structure(value), self._saved.pop(name)))
+        return part
 
     def results(self) -> dict[str, Any]:
         """The metrics themselves, and the means."""
-        self._put_together()
-        means = {n: (total + lost) / weight if weight else math.nan for n, (total, lost, weight) in self._means.items()}
-        found = {**self._metrics, **means}
-        return {name: found[name] for name in [*(n for n in self._names if n in found), *found]}
+        return {name: part.result() for name, part in self._parts.items() if not part.is_empty()}
+
+    def clear(self) -> None:
+        """Forgets all values, but not how each is put together."""
+        self._saved = {}
+        for part in self._parts.values():
+            part.clear()
 
     # Saving in the middle of an epoch
 
     def state(self) -> tuple[dict[str, Any], list[Array]]:
         """All of it, as numbers that JSON can hold and as arrays."""
-        self._put_together()
-        parts = {name: tree.leaves(metric) for name, metric in self._metrics.items()} | self._saved
-        numbers = {"means": self._means, "leaves": {name: len(leaves) for name, leaves in parts.items()}}
-        return numbers, [leaf for leaves in parts.values() for leaf in leaves]
+        parts = {name: part for name, part in self._parts.items() if not part.is_empty()}
+        means = {name: part.state() for name, part in parts.items() if isinstance(part, Mean)}
+        metrics = {name: part.result() for name, part in parts.items() if not isinstance(part, Mean)}
+        leaves = {name: tree.leaves(metric) for name, metric in metrics.items()} | self._saved
+        numbers = {"means": means, "leaves": {name: len(found) for name, found in leaves.items()}}
+        return numbers, [leaf for found in leaves.values() for leaf in found]
 
     def restore(self, numbers: Mapping[str, Any], leaves: list[Array]) -> None:
         """Goes on from what `state` gave."""
-        self._means = {name: list(map(float, mean)) for name, mean in numbers["means"].items()}
+        self._parts, self._keys = {n: Mean(*map(float, state)) for n, state in numbers["means"].items()}, None
         rest = iter(leaves)
         self._saved = {name: [next(rest) for _ in range(count)] for name, count in numbers["leaves"].items()}
 
@@ -119,3 +95,137 @@ def _is_kept_apart(name: str, value: Any) -> bool:
             "pytrees of arrays for callbacks, such as gradients."
         )
     return True
+
+
+class Mean:
+    """The mean of numbers, and of all elements of arrays."""
+
+    __slots__ = ("_lost", "_total", "_waiting", "_weight")
+
+    def __init__(self, total: float = 0.0, lost: float = 0.0, weight: float = 0.0):
+        self._total, self._lost, self._weight = total, lost, weight  # a sum, what rounding took from it, the weights
+        self._waiting: list[Any] = []
+
+    def clear(self) -> None:
+        self.__init__()
+
+    def is_empty(self) -> bool:
+        return not self._weight and not self._waiting
+
+    def add(self, value: Any) -> None:
+        data = value._data if isinstance(value, Array) else value
+        if type(data) is not numpy.ndarray:
+            if hasattr(data, "__cuda_array_interface__"):
+                self._waiting.append(data)
+                if len(self._waiting) >= _STEPS:
+                    self._take_waiting()
+                return
+            number = float(data)
+        elif data.ndim:
+            self._add(float(data.astype(numpy.float64).sum()), data.size)
+            return
+        else:
+            number = data.item()
+        self._add(number, 1)
+
+    def _add(self, number: float, weight: int) -> None:
+        # Two-sum: Knuth, The Art of Computer Programming, volume 2, section 4.2.2.
+        total = self._total
+        following = total + number
+        part = following - total
+        lost = (total - (following - part)) + (number - part)
+        if lost and math.isfinite(following):
+            self._lost += lost
+        self._total, self._weight = following, self._weight + weight
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self._add(float(data.astype(numpy.float64).sum()), data.size)
+
+    def result(self) -> float:
+        self._take_waiting()
+        return (self._total + self._lost) / self._weight
+
+    def state(self) -> list[float]:
+        self._take_waiting()
+        return [self._total, self._lost, self._weight]
+
+
+class SumOfFields:
+    """A metric whose fields are numbers and are added up when it is merged; Python adds them soonest."""
+
+    __slots__ = ("_buffers_of", "_first", "_name", "_names", "_static", "_totals")
+
+    def __init__(self, name: str, metric: Metric):
+        self._name, self._first = name, metric
+        self._names = [field for field in vars(metric) if field not in metric._static_names]
+        self._static = [(field, getattr(metric, field)) for field in metric._static_names]
+        self._buffers_of = operator.attrgetter(*(f"{name}._data" for name in self._names))
+        self._totals: list[Any] | None = None
+
+    @staticmethod
+    def can_take(metric: Metric) -> bool:
+        """Whether a metric is one of these."""
+        fields = [value for name, value in vars(metric).items() if name not in metric._static_names]
+        return (
+            type(metric).merge is Metric.merge
+            and len(fields) > 1
+            and all(
+                type(x) is ConcreteArray and type(x._data) is numpy.ndarray and x.ndim == 0 and x.dtype in _WIDE
+                for x in fields
+            )
+        )
+
+    def add(self, metric: Any) -> None:
+        if type(metric) is not type(self._first) or self._static and self._differs(metric):
+            raise ArgumentTypeError(
+                f"the training step reports '{self._name}' in one step as one metric and in another as another; report "
+                "the same in each step."
+            )
+        numbers = [buffer.item() for buffer in self._buffers_of(metric)]
+        self._totals = numbers if self._totals is None else [*map(operator.add, self._totals, numbers)]
+
+    def clear(self) -> None:
+        self._totals = None
+
+    def is_empty(self) -> bool:
+        return self._totals is None
+
+    def _differs(self, metric: Metric) -> bool:
+        return any(getattr(metric, name) != value for name, value in self._static)
+
+    def result(self) -> Metric:
+        sums = {
+            name: wrap(numpy.asarray(total, getattr(self._first, name).dtype))
+            for name, total in zip(self._names, self._totals or (), strict=True)
+        }
+        return self._first.replace(**sums)
+
+
+class AnyMetric:
+    """A metric of any other kind: it is merged by its own method, some steps later."""
+
+    __slots__ = ("_limit", "_merged", "_waiting")
+
+    def __init__(self, metric: Metric):
+        size = sum(getattr(x, "nbytes", 8) for x in tree.leaves(metric))
+        self._limit = max(1, min(_STEPS, _BYTES // max(size, 1)))
+        self._merged: Metric | None = None
+        self._waiting: list[Metric] = []
+
+    def add(self, metric: Any) -> None:
+        self._waiting.append(metric)
+        if len(self._waiting) >= self._limit:
+            self.result()
+
+    def clear(self) -> None:
+        self._merged, self._waiting = None, []
+
+    def is_empty(self) -> bool:
+        return self._merged is None and not self._waiting
+
+    def result(self) -> Metric:
+        parts, self._waiting = [*([] if self._merged is None else [self._merged]), *self._waiting], []
+        merged = self._merged = parts[0].merge_all(parts[1:])
+        return merged

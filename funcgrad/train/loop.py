@@ -38,12 +38,14 @@ class Run:
         metrics: the numbers of the last epoch, as far as they are known.
         history: the metrics of all epochs before this one, those before a restart included.
         kept: a state that a callback keeps to give it back at the end, or None. Checkpoints hold it as well.
-        donates: whether the step gives the memory of its state away, so that only the newest state can be read.
+        donates: whether the step gives the memory of its state away, so that only the newest state can be read; None
+            before the first step.
         seconds: how long this epoch has waited for data, computed steps, and been in callbacks and evaluation.
         should_stop: set it to True to end the run after this step.
     """
 
     def __init__(self, state: PyTree, data: Batches, epochs: int, steps: int | None):
+        self.reported = Accumulator()
         self.state, self.data, self.epochs, self.steps = state, data, epochs, steps
         self.epoch, self.step, self.batch = 0, 0, 0
         self.batches: int | None = None
@@ -51,10 +53,9 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.kept: PyTree = None
-        self.donates = False
+        self.donates: bool | None = None
         self.seconds = Seconds()
         self.should_stop = False
-        self.reported = Accumulator()
 
 
 class Seconds:
@@ -182,13 +183,13 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
     run.batches = _length(batches)
     run.metrics, run.seconds = {}, Seconds()
     if run.batch == 0:
-        run.reported = Accumulator()
+        run.reported.clear()
     for callback in callbacks:
         callback.on_epoch_start(run)
     # Only callbacks that look at steps cost time at each of them.
     watchers = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
     clock, seconds, reported = perf_counter, run.seconds, run.reported
-    place, batch, is_first = "making batch", None, True
+    place, batch = "making batch", None
     start = clock()
     try:
         iterator = iter(batches)
@@ -204,13 +205,13 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
             seconds.data += ready - start
             seconds.step += done - ready
             # A dict is asked for first, because asking a Mapping takes long.
-            if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], (dict, Mapping)):
+            if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], (dict, Mapping)):
                 raise ArgumentTypeError(
                     "the training step gives something else than (state, outputs); return the next state and a dict of "
                     "what to report, which may be empty."
                 )
-            if is_first:
-                run.donates, is_first = _is_given_away(run.state), False
+            if run.donates is None:
+                run.donates = _is_given_away(run.state)
             run.state, run.outputs = result
             run.step, run.batch = run.step + 1, run.batch + 1
             place = "callbacks after step"

@@ -64,24 +64,22 @@ class Metric(nn.Module):
 
     def _sums(self, parts: list[Any]) -> dict[str, Array] | None:
         """The sums of the fields, computed on bare buffers; None if that cannot be."""
-        kind, static = type(self), [(name, getattr(self, name)) for name in self._static_names]
-        for part in parts:
-            if type(part) is not kind:
-                return None
-        for name, value in static:
-            if any(getattr(part, name) != value for part in parts):
+        if set(map(type, parts)) != {type(self)}:
+            return None
+        for name in self._static_names:
+            if any(getattr(part, name) != getattr(self, name) for part in parts):
                 return None
         sums = {}
         for name in self.__dict__.keys() - self._static_names:
-            column = [part.__dict__[name] for part in parts]
-            if not set(map(type, column)) <= {ConcreteArray}:
+            column = list(map(operator.attrgetter(name), parts))
+            if set(map(type, column)) != {ConcreteArray}:
                 return None
-            first = column[0]
+            first, buffers = column[0], [x._data for x in column]
             if first.ndim == 0 and first.dtype in _WIDE:  # Python adds such numbers as NumPy does, and sooner
-                total = functools.reduce(operator.add, [x._data.item() for x in column])
+                total = functools.reduce(operator.add, [x.item() for x in buffers])
                 sums[name] = wrap(numpy.asarray(total, first.dtype))
             else:
-                sums[name] = wrap(functools.reduce(operator.add, [x._data for x in column]))
+                sums[name] = wrap(functools.reduce(operator.add, buffers))
         return sums
 
     def compute(self) -> Any:
