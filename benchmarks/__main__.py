@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.limits import has_limit, least_time, measure_limits
 from benchmarks.machine import describe
 from benchmarks.measurement import measure_row
 from benchmarks.picture import draw
@@ -47,18 +48,21 @@ def parse_arguments() -> argparse.Namespace:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures what the command line asks for, as plain data."""
     interpreters = dict.fromkeys(arguments.peers, arguments.python)
-    described = {"peers": arguments.python}
+    described = {"peers": arguments.python} if arguments.peers else {}
     if not arguments.without_funcgrad:
         # funcgrad goes first in every row.
         interpreters = {"funcgrad": sys.executable, **interpreters}
         described = {"funcgrad": sys.executable, **described}
     machine = describe(described)
+    wanted = [load_row(name) for name in arguments.rows or row_names()]
+    limits = measure_limits() if any(map(has_limit, wanted)) else None
+    machine["limits"] = limits
     rows = []
-    for name in arguments.rows or row_names():
-        row = load_row(name)
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+    for row in wanted:
+        print(f"measuring {row.name} ...", file=sys.stderr, flush=True)
         takes_part = {label: interpreters[peer_of(label)] for label in row.labels if peer_of(label) in interpreters}
-        rows.append(report_row(row, measure_row(row, takes_part, arguments.rounds, arguments.round_seconds)))
+        outcomes = measure_row(row, takes_part, arguments.rounds, arguments.round_seconds)
+        rows.append(report_row(row, outcomes, least_time(row, limits) if limits else None))
     return {"machine": machine, "rounds": arguments.rounds, "round_seconds": arguments.round_seconds, "rows": rows}
 
 

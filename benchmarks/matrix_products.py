@@ -26,6 +26,7 @@ def matrix_product(size: int, unit: str) -> CallRow:
         title=f"product of two {size} x {size} float32 matrices",
         unit=unit,
         data=data,
+        operations=2 * size**3,
         reference=reference,
         # To PyTorch, compiled and eager mean the same library call.
         sources={

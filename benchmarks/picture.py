@@ -51,6 +51,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 axes.plot(entry["ratio"], place, "o", markersize=6, color=color, zorder=3)
             if entry["required"] is not None:
                 axes.plot(entry["required"], place, "|", markersize=13, color="black", zorder=2)
+        ours = next(entry["steady"] for entry in row["entries"] if entry["label"] == "funcgrad")
+        if row["limit"] is not None:
+            axes.plot(row["limit"] / ours, place, "D", markersize=5, color="black", markerfacecolor="none", zorder=2)
     axes.axvline(1, color=OURS, linewidth=1.5, zorder=2)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
@@ -65,6 +68,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot([], [], "o", color=color, label=label)[0] for label, color in COLORS.items() if label in present
     ]
     handles.append(axes.plot([], [], "|", markersize=13, color="black", label="required")[0])
+    if any(row["limit"] is not None for row in rows):
+        handles.append(
+            axes.plot([], [], "D", markersize=5, color="black", markerfacecolor="none", label="limit of the machine")[0]
+        )
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     # Without the time of drawing, the same measurements give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "funcgrad"

@@ -11,11 +11,12 @@ from benchmarks.row import BEST, UNITS, Row, library_of
 HEADINGS = ("", "first call", "with cache", "steady", "memory", "ratio", "required", "")
 
 
-def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = None) -> dict[str, Any]:
     """All that is known of a row, in seconds, as plain data.
 
     The ratio of a peer is its steady time divided by funcgrad's: above 1, funcgrad is faster. It and `met` are None
-    where one of the two was not measured, `met` also where nothing is required.
+    where one of the two was not measured, `met` also where nothing is required. `limit` is the least time of the row on
+    this machine, if it is known.
     """
     ours = outcomes["funcgrad"].steady if "funcgrad" in outcomes else None
     peers = {label: outcome.steady for label, outcome in outcomes.items() if library_of(label) != "funcgrad"}
@@ -42,7 +43,7 @@ def report_row(row: Row, outcomes: dict[str, Outcome]) -> dict[str, Any]:
                 "met": ratio >= required if ratio is not None and required is not None else None,
             }
         )
-    return {"name": row.name, "title": row.title, "unit": row.unit, "entries": entries}
+    return {"name": row.name, "title": row.title, "unit": row.unit, "limit": limit, "entries": entries}
 
 
 def three_digits(value: float) -> str:
@@ -79,9 +80,18 @@ def entry_cells(entry: dict[str, Any], unit: str) -> list[str]:
     return [f"  {entry['label']}", *firsts, steady, memory, ratio, required, verdict]
 
 
+def limit_cells(row: dict[str, Any]) -> list[list[str]]:
+    """The line of the machine's limit, with the share of it that funcgrad reaches; none where it is not known."""
+    if row["limit"] is None:
+        return []
+    ours = next((entry["steady"] for entry in row["entries"] if entry["label"] == "funcgrad"), None)
+    share = three_digits(row["limit"] / ours) if ours else ""
+    return [["  (limit)", "", "", in_unit(row["limit"], row["unit"]), "", share, "", ""]]
+
+
 def format_table(rows: list[dict[str, Any]]) -> str:
     """The table: for every row its title and a line per library, then what there is to say about failures."""
-    groups = [(row, [entry_cells(entry, row["unit"]) for entry in row["entries"]]) for row in rows]
+    groups = [(row, [entry_cells(entry, row["unit"]) for entry in row["entries"]] + limit_cells(row)) for row in rows]
     lines = [list(HEADINGS), *(cells for _, group in groups for cells in group)]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADINGS))]
 
@@ -138,6 +148,9 @@ def format_head(machine: dict[str, Any], rounds: int, round_seconds: float) -> s
         *([] if machine["load"] is None else [f"load       {machine['load']:.2f} before the first row"]),
         f"source     {machine['revision']}",
     ]
+    if limits := machine["limits"]:
+        speeds = f"{limits['bytes'] / 1e9:.1f} GB/s, {limits['operations'] / 1e9:.0f} float32 GFLOP/s"
+        lines.append(f"limits     {speeds}: the best copy of large arrays and the best matrix product by BLAS")
     for name, interpreter in machine["interpreters"].items():
         packages = ", ".join(f"{package} {version}" for package, version in interpreter["packages"].items())
         lines.append(f"{name:10} Python {interpreter['python']}, {packages or 'no compared package'}")

@@ -75,6 +75,9 @@ class CallRow(Row):
       Its leaves may also be the weaker expectations of `agreement.py`.
     - `sources`: for each label, the function that sets the computation up and returns what is timed. It imports its
       library itself, and waits for the result where the library computes asynchronously.
+    - `moved_bytes`, `operations`: what the computation needs at least, to tell how fast it could be: the bytes of
+      operands and results that do not fit into a cache, and the multiplications and additions of its products; 0 for
+      unknown.
     - `compiled`: whether funcgrad and JAX compile the row's function, so that its first call is of interest.
     - `relative_tolerance`, `absolute_tolerance`, `scaled_tolerance`: how far a result may be from the reference: the
       first times the expected value, plus the second, plus the third times the root mean square of the expected array
@@ -85,6 +88,8 @@ class CallRow(Row):
     data: Callable[..., Data]
     reference: Callable[[Any], Any]
     sources: Mapping[str, Source]
+    moved_bytes: float = 0
+    operations: float = 0
     compiled: bool = True
     relative_tolerance: float = 1e-5
     absolute_tolerance: float = 1e-6

@@ -132,7 +132,7 @@ def test_the_fastest_peer_is_held_to_the_requirement_and_counted_in_the_mean() -
         "autograd": Outcome("measured", first=0.2, rounds=[4.5]),
     }
 
-    reported = report_row(row, outcomes)
+    reported = report_row(row, outcomes, limit=0.5)
 
     assert {entry["label"]: entry["met"] for entry in reported["entries"]} == {
         "funcgrad": None,
@@ -150,6 +150,8 @@ def test_the_fastest_peer_is_held_to_the_requirement_and_counted_in_the_mean() -
     )
     table = format_table([reported])
     assert "1.0 MB" in table
+    (limit,) = (line.split() for line in table.splitlines() if "(limit)" in line)
+    assert limit == ["(limit)", "500", "ms", "0.500"]
     assert "some_row, torch.compile: skipped: no result of the first call after 60 s" in table
 
 

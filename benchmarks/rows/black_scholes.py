@@ -59,6 +59,7 @@ row = CallRow(
     title="Black-Scholes prices of 4,000,000 calls and puts, float32",
     unit="ms",
     data=data,
+    moved_bytes=5 * 4 * 4_000_000,
     reference=reference,
     sources={**functions(black_scholes), **numpy_function(with_numpy), **torch_functions(with_torch)},
     required={BEST: 1.5},

@@ -93,6 +93,8 @@ row = CallRow(
     title="training step of a CNN (3x3: 32, 64 channels, pooled; 128; 10) on 28 x 28, batch 64, SGD with momentum",
     unit="ms",
     data=data,
+    # Three products a layer, without the gradient in the images.
+    operations=2 * 64 * (2 * 28**2 * 9 * 32 + 3 * (14**2 * 9 * 32 * 64 + 7**2 * 64 * 128 + 128 * 10)),
     reference=stored("cnn_momentum"),
     sources={**training_steps(program), **torch_sources(with_torch)},
     required={"torch": 1.0, "torch.compile": 1.0, "jax": 3.0},

@@ -29,6 +29,7 @@ row = CallRow(
     title="cumulative sum of 10,000,000 float32",
     unit="ms",
     data=data,
+    moved_bytes=2 * 4 * 10_000_000,
     reference=reference,
     sources={
         **functions(lambda library: library.numpy.cumsum),

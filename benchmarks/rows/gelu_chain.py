@@ -43,6 +43,7 @@ row = CallRow(
     title="gelu (tanh form, written out) of 10,000,000 float32",
     unit="ms",
     data=data,
+    moved_bytes=2 * 4 * 10_000_000,
     reference=reference,
     sources={**functions(program), **numpy_function(numpy_gelu), **torch_functions(torch_gelu)},
     required={BEST: 3.0},

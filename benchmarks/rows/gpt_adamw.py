@@ -127,6 +127,8 @@ row = CallRow(
     title="training step of a GPT (4 layers, width 256, 8 heads, 128 tokens, batch 8) with AdamW, state donated",
     unit="ms",
     data=data,
+    # Three products of a weight for every token, and of queries, keys and values for half of all pairs of tokens.
+    operations=3 * 2 * 8 * 128 * (4 * (12 * 256**2 + 128 * 256) + 256 * 1024),
     reference=stored("gpt_adamw"),
     sources={**training_steps(program), **torch_sources(with_torch)},
     required={BEST: 1.2},

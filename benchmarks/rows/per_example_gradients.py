@@ -67,6 +67,7 @@ row = CallRow(
     title="256 per-example gradients of an MLP 64-64-10",
     unit="ms",
     data=data,
+    moved_bytes=256 * 4 * (65 * 64 + 65 * 10),
     reference=reference,
     sources={**functions(program), **torch_sources(with_torch)},
     required={BEST: 1.0},

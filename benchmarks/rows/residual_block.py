@@ -89,6 +89,8 @@ row = CallRow(
     title="residual block (two 3x3 convolutions with batch norm), 128 channels, 16 x 16, batch 32, with gradients",
     unit="ms",
     data=data,
+    # Two convolutions and their gradients in input and weights.
+    operations=2 * 3 * 2 * 32 * 16**2 * 9 * 128**2,
     reference=stored("residual_block"),
     sources={**functions(program), **torch_sources(with_torch)},
     required={"torch": 1.0, "torch.compile": 1.0},

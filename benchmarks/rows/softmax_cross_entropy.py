@@ -58,6 +58,7 @@ row = CallRow(
     title="softmax cross entropy of 4096 x 1024 float32 logits, value and gradient",
     unit="ms",
     data=data,
+    moved_bytes=2 * 4 * 4096 * 1024,
     reference=reference,
     sources={
         **functions(program),
