@@ -18,7 +18,7 @@ Places = dict[Buffer, str]  # the LLVM name of the address of each buffer
 def slots_of(step: Step) -> int:
     """How many slots the context of a step has."""
     if isinstance(step, Multiply):
-        return 4 + len(step.product.plan.numbers)
+        return 4 + len(step.product.numbers)
     return len(step.buffers) if isinstance(step, Run) else 0
 
 
@@ -97,22 +97,21 @@ class EntryWriter:
         self.call(run.symbol, run.count, run.grain)
 
     def write_product(self, step: Multiply, places: Places) -> None:
-        product, plan = step.product, step.product.plan
+        product = step.product
         operands = []
         for buffer, offset in zip((product.a, product.b), product.offsets, strict=True):
             moved = f"getelementptr i8, ptr {places[buffer]}, i64 {offset * buffer.dtype.itemsize}"
             operands.append(self.line(moved) if offset else places[buffer])
-        if plan.swapped:
+        if product.swapped:
             operands.reverse()
         for number, address in enumerate([*operands, places[product.c], places[product.scratch]]):
             slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
             self.do(f"store ptr {address}, ptr {slot}, align 8")
-        for number, value in enumerate(plan.numbers, start=4):
+        for number, value in enumerate(product.numbers, start=4):
             slot = self.line(f"getelementptr i64, ptr %context, i64 {number}")
             self.do(f"store i64 {value}, ptr {slot}, align 8")
-        if plan.pack_tasks:
-            self.call(f"{step.symbol}_pack", plan.pack_tasks, max(1, plan.pack_tasks // 16))
-        self.call(step.symbol, plan.tasks, plan.grain)
+        for suffix, tasks, grain in product.steps:
+            self.call(f"{step.symbol}{suffix}", tasks, grain)
 
     def call(self, symbol: str, count: int, grain: int) -> None:
         if count > grain:

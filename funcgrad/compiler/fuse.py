@@ -16,7 +16,7 @@ nothing behind but another index.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, movement_rule
@@ -27,6 +27,7 @@ from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import dot_general
+from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.primitives.counting import iota
 from funcgrad.program import Equation, Program, Variable
 
@@ -367,10 +368,13 @@ QUICK = frozenset(
 """Primitives that cost next to nothing beside reading their operands."""
 
 
+PRODUCTS = frozenset([dot_general, conv_general_dilated])
+
+
 def is_elementwise(equation: Equation) -> bool:
     """Whether each element of the results is computed by itself."""
     primitive = equation.primitive
-    return not (is_reduction(equation) or primitive in SPECIAL or primitive in STRUCTURES or primitive is dot_general)
+    return not (is_reduction(equation) or primitive in SPECIAL or primitive in STRUCTURES or primitive in PRODUCTS)
 
 
 def fuse(program: Program, in_memory: Sequence[Any]) -> Fuser:

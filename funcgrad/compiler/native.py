@@ -17,7 +17,6 @@ import numpy
 
 from funcgrad.compiler.bridge import native_callable
 from funcgrad.compiler.cache import cached
-from funcgrad.compiler.contraction import ContractionSpec, write_contraction
 from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.elements import element_rule, is_supported_dtype, movement_rule
 from funcgrad.compiler.entry import EntryWriter
@@ -27,7 +26,7 @@ from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import assembly, host_target, load, object_code
 from funcgrad.compiler.pool import parallel_address
-from funcgrad.compiler.products import supports_product
+from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
 from funcgrad.compiler.schedule import Multiply, Run, Schedule
 from funcgrad.compiler.simplify import simplified
@@ -35,6 +34,7 @@ from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
 from funcgrad.core import Primitive
 from funcgrad.primitives.contraction import dot_general
+from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.primitives.shapes import reshape
 from funcgrad.program import Equation, Program, Variable
 
@@ -50,6 +50,8 @@ def is_native(equation: Equation) -> bool:
         return is_supported_dtype(equation.operands[0].dtype)
     if primitive is dot_general:
         return supports_product(equation)
+    if primitive is conv_general_dilated:
+        return supports_convolution(equation)
     if primitive in STRUCTURES:
         form = STRUCTURES[primitive](equation)
         programs = programs_of(form)
@@ -101,10 +103,10 @@ class Segment:
                     module.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
                 step.symbol = symbols[text]
             elif isinstance(step, Multiply):
-                key = step.product.dtypes, step.product.plan.scheme
+                key = step.product.key
                 if key not in symbols:
                     symbols[key] = f"product{len(symbols)}"
-                    write_contraction(module, ContractionSpec(*key[0], key[1], name=symbols[key]))
+                    step.product.write(module, symbols[key])
                 step.symbol = symbols[key]
         module.functions.append(EntryWriter(module, self.schedule, table).text())
         return module.text()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from funcgrad import dtypes
-from funcgrad.compiler.contraction import Plan, plan_contraction
+from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
+from funcgrad.compiler.contraction.convolution import plan_convolution, write_convolution
+from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, flatten, load
 from funcgrad.compiler.machine import Target
@@ -129,8 +131,13 @@ class Product:
 
     Attributes:
         copies: kernels that have to run before, for operands that do not lie as a product wants them.
-        plan: see `compiler.contraction`.
+        a, b, c, scratch: the buffers of operands and result, and one to work in.
         offsets: the first element of each operand in its buffer.
+        swapped: whether the operands change places.
+        numbers: what follows the four addresses in the context of its functions.
+        steps: its functions: what follows its name in theirs, how many tasks there are, how many to take at a time.
+        key: equal for products that the same functions compute.
+        cost: multiplications in all.
     """
 
     def __init__(self, equation: Equation, follow: Follow, buffers: Any, target: Target):
@@ -149,11 +156,25 @@ class Product:
         lengths, strides_x, strides_y, (m, n, k) = layout
         dtype = operands[0].dtype
         self.plan: Plan = plan_contraction(lengths, m, n, k, strides_x, strides_y, None, dtype, target)
-        self.dtypes = dtype, dtype, self.result.dtype
         self.a, self.b = (x.base if isinstance(x.base, Buffer) else buffers[x.base] for x in found)
         self.offsets = found[0].offset, found[1].offset
         self.c = buffers[self.result]
         self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "panels")
+        self.swapped, self.numbers, self.cost = self.plan.swapped, self.plan.numbers, self.plan.cost
+        self.spec = ContractionSpec(dtype, dtype, self.result.dtype, self.plan.scheme)
+        self.key = self.spec
+        pack = [("_pack", self.plan.pack_tasks, max(1, self.plan.pack_tasks // 16))] if self.plan.pack_tasks else []
+        self.steps = (*pack, ("", self.plan.tasks, self.plan.grain))
+
+    def write(self, module: Module, name: str) -> None:
+        """Add the functions to a module."""
+        write_contraction(module, replace(self.spec, name=name))
+
+    def __str__(self) -> str:
+        m, n, k = self.numbers[:3]
+        swapped = ", by its transpose" if self.swapped else ""
+        operands = f"{self.a.name}, {self.b.name}"
+        return f"{self.c.name} = product({operands}), {m} x {k} by {k} x {n}{swapped}: {self.plan.scheme}"
 
     def copied(self, x: Any, order: Sequence[int], source: Strided, buffers: Any) -> Strided:
         """A copy of an operand with its axes in another order."""
@@ -167,6 +188,43 @@ class Product:
         self.copies += loops_over(shape, body)
         strides = dict(zip(order, contiguous(shape), strict=True))
         return Strided(target, 0, tuple(strides[axis] for axis in range(len(order))))
+
+
+class Convolution:
+    """How one convolution is computed; the same to a schedule as a `Product`."""
+
+    def __init__(self, equation: Equation, buffers: Any, target: Target):
+        (x, kernel), (result,), params = equation.operands, equation.results, equation.params
+        self.copies: list[Kernel] = []
+        self.offsets, self.swapped = (0, 0), False
+        self.plan = plan_convolution(
+            x.shape, kernel.shape, result.shape, x.dtype, target, **{name: params[name] for name in CONVOLUTION_PARAMS}
+        )
+        self.a, self.b, self.c = buffers[x], buffers[kernel], buffers[result]
+        self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "patches")
+        self.numbers, self.cost, self.key = self.plan.numbers, self.plan.cost, self.plan
+        self.steps = self.plan.steps
+
+    def write(self, module: Module, name: str) -> None:
+        """Add the functions to a module."""
+        write_convolution(module, self.plan, name)
+
+    def __str__(self) -> str:
+        return f"{self.c.name} = convolution({self.a.name}, {self.b.name}), {self.cost} multiplications"
+
+
+CONVOLUTION_PARAMS = (
+    *("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers"),
+    *("feature_group_count", "batch_group_count", "preferred_element_type"),
+)
+
+
+def supports_convolution(equation: Equation) -> bool:
+    """Whether there is native code for a convolution."""
+    (x, kernel), (result,) = equation.operands, equation.results
+    if x.dtype.kind not in "fiuV" or 0 in (*x.shape, *kernel.shape, *result.shape) or x.dtype.kind == "c":
+        return False
+    return result.dtype == x.dtype or (x.dtype in (dtypes.float16, dtypes.bfloat16) and result.dtype == dtypes.float32)
 
 
 def operands_in_memory(equation: Equation, follow: Follow) -> list[Any]:

@@ -15,12 +15,13 @@ from funcgrad.compiler.kernels import Buffers, KernelWriter
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
-from funcgrad.compiler.products import Product
+from funcgrad.compiler.products import Convolution, Product
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
-from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.compiler.structures import STRUCTURES, Choice, Condition
 from funcgrad.dtypes import bool_
 from funcgrad.primitives.contraction import dot_general
+from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.program import Equation, Program, Variable
 
 ELEMENTS_A_CHUNK = 1 << 15  # from so much work on another thread may take a part of it
@@ -48,9 +49,9 @@ class Run:
 
 
 class Multiply:
-    """Compute a product of matrices, after its operands have been brought into order."""
+    """Compute a product of matrices or a convolution."""
 
-    def __init__(self, product: Product):
+    def __init__(self, product: Product | Convolution):
         self.product, self.symbol = product, ""
 
     @property
@@ -60,17 +61,10 @@ class Multiply:
 
     @property
     def nanoseconds(self) -> float:
-        return 10 + self.product.plan.cost / 30
+        return 10 + self.product.cost / 30
 
     def lines(self, indent: str) -> list[str]:
-        product = self.product
-        plan = product.plan
-        m, n, k = plan.numbers[:3]
-        swapped = ", by its transpose" if plan.swapped else ""
-        return [
-            f"{indent}{product.c.name} = product({product.a.name}, {product.b.name}), {m} x {k} by {k} x {n}"
-            f"{swapped}: {plan.scheme}, {plan.tasks} tasks"
-        ]
+        return [f"{indent}{self.product}"]
 
 
 class Copy:
@@ -265,6 +259,8 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
         if equation.primitive is dot_general:
             product = Product(equation, fuser.follow, buffers, host_target())
             yield [*map(Run, product.copies), Multiply(product)]
+        elif equation.primitive is conv_general_dilated:
+            yield [Multiply(Convolution(equation, buffers, host_target()))]
         elif equation.primitive in STRUCTURES:
             yield structured(equation, buffers)
         else:

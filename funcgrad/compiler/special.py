@@ -13,12 +13,10 @@ from typing import Any
 
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_supported_dtype
 from funcgrad.compiler.loops import (
-    BOOL,
     INT64,
     Accumulate,
     Accumulator,
     Axis,
-    Buffer,
     Expression,
     Index,
     Kernel,
@@ -41,7 +39,7 @@ from funcgrad.compiler.loops import (
 )
 from funcgrad.compiler.reductions import neutral
 from funcgrad.core import Primitive
-from funcgrad.primitives import indexing, movement, reductions
+from funcgrad.primitives import indexing, movement, reductions, windows
 from funcgrad.primitives.gathering import left_axes, scatter_add
 from funcgrad.program import Equation
 
@@ -258,6 +256,94 @@ def _argument(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
     return kernels
 
 
+# Windows
+
+
+def _windows(operation: str, wants_place: bool = False) -> Callable[[Equation, Any], list[Kernel]]:
+    """Each window is gone through; what lies outside of the array, or between its elements, does not count.
+
+    For the place of an extremum, windows are gone through a second time, for the first element that attains it.
+    """
+
+    def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
+        (x,), (result,), params = equation.operands, equation.results, equation.params
+        dtype = computing_dtype(x.dtype)
+        sizes = params["window_dimensions"]
+        counted = windows.counted_axes(**params)
+
+        def body(index: Indices) -> list[Statement]:
+            outer = frozenset[Axis]().union(*(i.axes for i in index))
+
+            def over_window(how: str, kind: Any, first: Any, value_of: Callable[..., Expression]) -> Accumulator:
+                axes = [Axis(length, f"w{place}") for place, length in enumerate(sizes) if length > 1]
+                steps = iter(axes)
+                places: list[Index] = []
+                inside = None
+                for axis, (i, length) in enumerate(zip(index, sizes, strict=True)):
+                    step = axis_index(next(steps)) if length > 1 else constant_index(0)
+                    place, within = position(axis, i, step)
+                    places.append(place)
+                    if within is not None:
+                        inside = within if inside is None else inside & within
+                chain = [
+                    Accumulator(how, kind, first, outer | frozenset(axes[:depth]), f"{how}{len(loops)}" + "'" * depth)
+                    for depth in range(max(len(axes), 1))
+                ]
+                loop: list[Statement] = [Accumulate(chain[-1], value_of(tuple(places), inside))]
+                for depth in range(len(axes) - 1, -1, -1):
+                    loop = [Loop(axes[depth], loop)]
+                    if depth:
+                        loop.append(Accumulate(chain[depth - 1], accumulated(chain[depth])))
+                loops.extend(loop if axes else [Loop(Axis(1, "w"), loop)])
+                return chain[0]
+
+            def position(axis: int, i: Index, step: Index) -> tuple[Index, Expression | None]:
+                """Where along an axis an element of a window is, and whether it is one of the array."""
+                low, high = params["padding"][axis]
+                base, length = params["base_dilation"][axis], x.shape[axis]
+                place = i * params["window_strides"][axis] + step * params["window_dilation"][axis] + -low
+                if low <= 0 and high <= 0 and base == 1:
+                    return place, None
+                number = index_value(place)
+                within = number.greater_equal(0) & number.less((length - 1) * base + 1)
+                if base > 1:
+                    within = within & binary("rem", number, constant(base, INT64)).equal(0)
+                    number = binary("div", number, constant(base, INT64))
+                return clamped(number, 0, length - 1), within
+
+            def value_of(places: Indices, inside: Expression | None) -> Expression:
+                value = convert(element(buffers, x, places), dtype)
+                return value if inside is None else select(inside, value, neutral(operation, dtype))
+
+            def place_of(places: Indices, inside: Expression | None) -> Expression:
+                value = convert(element(buffers, x, places), dtype)
+                there = value.equal(accumulated(best))
+                if dtype.kind == "f":
+                    there = there | value.not_equal(value)
+                number = index_value(flatten([places[axis] for axis in counted], [x.shape[axis] for axis in counted]))
+                return select(there if inside is None else there & inside, number, NOWHERE)
+
+            loops: list[Statement] = []
+            best = over_window(operation, dtype, neutral(operation, dtype), value_of)
+            found = accumulated(best)
+            if wants_place:
+                found = accumulated(over_window("min", INT64, NOWHERE, place_of))
+                found = select(found.equal(NOWHERE), -1, found)
+            return [*loops, Store(buffers[result], flatten(index, result.shape), convert(found, result.dtype))]
+
+        return loops_over(result.shape, body)
+
+    return kernels
+
+
+NOWHERE = 2**62
+
+
+def _windows_support(equation: Equation) -> bool:
+    (x,) = equation.operands
+    return is_supported_dtype(x.dtype) and 0 not in x.shape
+
+
 SPECIAL: dict[Primitive, Special] = {
     movement.concatenate: Special(_concatenate),
     movement.pad: Special(_pad),
@@ -273,4 +359,9 @@ SPECIAL: dict[Primitive, Special] = {
     reductions.cummin: Special(_running("min"), _running_supports),
     reductions.argmax: Special(_argument("max")),
     reductions.argmin: Special(_argument("min")),
+    windows.reduce_window_sum: Special(_windows("add"), _windows_support),
+    windows.reduce_window_max: Special(_windows("max"), _windows_support),
+    windows.reduce_window_min: Special(_windows("min"), _windows_support),
+    windows.reduce_window_argmax: Special(_windows("max", wants_place=True), _windows_support),
+    windows.reduce_window_argmin: Special(_windows("min", wants_place=True), _windows_support),
 }
