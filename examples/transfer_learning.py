@@ -19,8 +19,8 @@ import funcgrad as fg
 from funcgrad import nn, train
 
 QUICK = os.environ.get("FUNCGRAD_EXAMPLES_QUICK") == "1"
-EPOCHS = 8 if QUICK else 20
-FEW_EPOCHS = 60 if QUICK else 200
+EPOCHS = 6 if QUICK else 20
+FEW_EPOCHS = 40 if QUICK else 200
 EXAMPLES = 2  # of each of the new digits
 FLOOR = 0.72
 FOLDER = Path("runs/transfer_learning")
