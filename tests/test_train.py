@@ -349,6 +349,15 @@ def test_sums_over_many_steps_are_precise_and_names_may_come_and_go():
     assert history[0]["y"] == pytest.approx(math.fsum(numpy.float32(values[1::2]).astype(float)) / 150, rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [fg.float16, fg.bfloat16, fg.float32, fg.int32, fg.bool_])
+def test_numbers_of_every_dtype_are_averaged_in_float64(dtype):
+    one, ones = np.ones((), dtype=dtype), np.ones((3, 3), dtype=dtype)
+    _, history = train.fit(lambda s, x: (s, {"number": x, "array": ones, "plain": 1}), 0, [one] * 3000)
+    assert history == [{"number": 1.0, "array": 1.0, "plain": 1.0}]
+    assert math.isnan(train.fit(lambda s, x: (s, {"x": x}), 0, [1.0, math.nan, 1.0])[1][0]["x"])
+    assert train.fit(lambda s, x: (s, {"x": x}), 0, [1.0, math.inf, 1.0])[1][0]["x"] == math.inf
+
+
 def test_large_outputs_do_not_wait_and_pytrees_are_left_to_callbacks():
     recorder = Recorder()
     step = lambda s, x: (s, {"large": np.full((2048, 1024), x), "gradients": {"w": np.ones(3)}, "none": None})

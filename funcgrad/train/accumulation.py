@@ -6,7 +6,6 @@ later, for many steps at once, so that no step waits for the results of the one 
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -113,20 +112,18 @@ class Mean:
         return not self._weight and not self._waiting
 
     def add(self, value: Any) -> None:
-        data = value._data if isinstance(value, Array) else value
-        if type(data) is not numpy.ndarray:
-            if hasattr(data, "__cuda_array_interface__"):
-                self._waiting.append(data)
-                if len(self._waiting) >= _STEPS:
-                    self._take_waiting()
-                return
-            number = float(data)
-        elif data.ndim:
-            self._add(float(data.astype(numpy.float64).sum()), data.size)
-            return
+        data = value._data if type(value) is ConcreteArray or isinstance(value, Array) else value
+        if type(data) is numpy.ndarray:
+            if data.ndim:
+                self._add(float(data.astype(numpy.float64).sum()), data.size)
+            else:
+                self._add(float(data), 1)
+        elif hasattr(data, "__cuda_array_interface__"):
+            self._waiting.append(data)
+            if len(self._waiting) >= _STEPS:
+                self._take_waiting()
         else:
-            number = data.item()
-        self._add(number, 1)
+            self._add(float(data), 1)
 
     def _add(self, number: float, weight: int) -> None:
         # Two-sum: Knuth, The Art of Computer Programming, volume 2, section 4.2.2.
@@ -134,7 +131,7 @@ class Mean:
         following = total + number
         part = following - total
         lost = (total - (following - part)) + (number - part)
-        if lost and math.isfinite(following):
+        if lost == lost:  # and no NaN, as it is after an infinity
             self._lost += lost
         self._total, self._weight = following, self._weight + weight
 
