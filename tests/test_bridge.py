@@ -139,6 +139,17 @@ def test_results_may_be_inputs_and_come_in_any_order(way):
     assert type(given) is ConcreteArray and given._data is x
 
 
+def test_code_need_not_take_all_inputs(way):
+    forms = [((n,), FLOAT32) for n in (2, 3, 4)]
+    function = native(copying(16, source=0, target=2), forms, [((4,), FLOAT32)], taken=[2, 0], results=[3, 1])
+    x = [numpy.arange(n, dtype=FLOAT32) for n in (2, 3, 4)]
+    copy, second = function(*x)
+    assert second is x[1]
+    numpy.testing.assert_array_equal(copy, x[2])
+    with pytest.raises(ProgramError):
+        function(x[0], x[0], x[2])
+
+
 @pytest.mark.parametrize("container, kind", [("list", list), ("tuple", tuple)])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_results_come_in_a_container(way, container, kind, count):

@@ -241,11 +241,15 @@ class Signature:
     Arguments:
         inputs, outputs: shape and dtype of each array, and whether it is weak, where arrays are wrapped.
         wrapped: whether they are wrapped as `ConcreteArray`s.
+        taken: the numbers of the inputs that the code takes, in its order; by default all of them.
     """
 
-    def __init__(self, inputs: Sequence[Any], outputs: Sequence[Any], wrapped: bool):
+    def __init__(
+        self, inputs: Sequence[Any], outputs: Sequence[Any], wrapped: bool, taken: Sequence[int] | None = None
+    ):
         self.inputs, self.outputs = [*map(_description, inputs)], [*map(_description, outputs)]
         self.wrapped = wrapped
+        self.taken = range(len(inputs)) if taken is None else taken
         self._tables: dict[tuple[int, ...], Table] = {}
 
     def buffers(self, *arguments: Any) -> list[numpy.ndarray]:
@@ -294,15 +298,18 @@ class Signature:
         wrapper = _wrapper(is_weak if weak is None else weak)
         return Result(place, shape, dtype, wrapper if self.wrapped else None)
 
-    def records(self, flags: int = IN_ORDER_AND_ALIGNED) -> tuple[Table, Table]:
+    def records(self, flags: int = IN_ORDER_AND_ALIGNED, unused: int = 0) -> tuple[Table, Table]:
         """The records of the inputs, which have to have these flags, and of the outputs.
 
-        What the records refer to lives as long as this object.
+        What the records refer to lives as long as this object. `unused` is the place in the table for the addresses of
+        inputs that the code does not take.
         """
         inputs: list[int] = []
-        for shape, dtype, weak in self.inputs:
+        places = dict(zip(self.taken, range(len(self.taken)), strict=True))
+        for number, (shape, dtype, weak) in enumerate(self.inputs):
             wrapper = id(_wrapper(weak)) if self.wrapped else 0
             known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "flags": flags}
+            known["place"] = places.get(number, unused)
             inputs += record(INPUT, **known, ndim=len(shape), shape=self._lengths(shape))
         outputs: list[int] = []
         for shape, dtype, _ in self.outputs:
@@ -348,6 +355,7 @@ def native_callable(
     functions: Sequence[int] = (),
     arrays: bool = False,
     container: str = "list",
+    taken: Sequence[int] | None = None,
     results: Sequence[int] | None = None,
     otherwise: object = None,
 ) -> Callable[..., Any]:
@@ -368,6 +376,7 @@ def native_callable(
         functions: addresses that the code needs for its own purposes.
         arrays: whether the function takes and gives `ConcreteArray`s instead of their buffers.
         container: how it gives the results: as a "list", as a "tuple", or as "single", if there is but one.
+        taken: the numbers of the inputs that the code takes, in its order; by default all of them.
         results: what it gives: numbers of inputs, and, counting on, of outputs. By default all of the outputs.
         otherwise: what to give, without running the code, for arguments that do not fit, or that would have to be
             copied. By default they are copied, or a ProgramError is raised.
@@ -375,7 +384,7 @@ def native_callable(
     Returns:
         The function. It takes the inputs one by one, exactly of the shapes and dtypes stated.
     """
-    signature = Signature(inputs, outputs, arrays)
+    signature = Signature(inputs, outputs, arrays, taken)
     kept = [numpy.require(x, requirements=["C", "A"]) for x in constants]
     fixed = [address_of(x) for x in kept]
     unlocked = estimated_nanoseconds > UNLOCK_ABOVE
@@ -392,7 +401,8 @@ def native_callable(
         )
     made = [signature.result(place) for place in places]
     tree_of_results = TreeRecords(made[0] if container == "single" else CONTAINERS[container](made), is_read=False)
-    input_records, output_records = signature.records()
+    table_size = len(signature.taken) + len(outputs) + len(fixed) + 1 + len(functions)
+    input_records, output_records = signature.records(unused=table_size)
     fixed_table, function_table = Table(fixed), Table(functions)
     usual = signature.usual
     specification = record(
@@ -400,9 +410,10 @@ def native_callable(
         entry=entry_address,
         unlocked=int(unlocked),
         arena=arena_bytes if arena_bytes <= STACK_ARENA else arena_bytes + ARENA_ALIGNMENT,
-        table_size=len(inputs) + len(outputs) + len(fixed) + 1 + len(functions),
+        table_size=table_size + 1,
         inputs=input_records.address,
         input_count=len(inputs),
+        taken_count=len(signature.taken),
         outputs=output_records.address,
         output_count=len(outputs),
         fixed=fixed_table.address,
@@ -446,7 +457,7 @@ def tree_callable(
     if read is None or [x[:2] for x in read.inputs] != [x[:2] for x in kept.signature.inputs]:
         return None
     outputs = kept.signature.outputs
-    signature = Signature(read.inputs, outputs, wrapped=True)
+    signature = Signature(read.inputs, outputs, True, kept.signature.taken)
     made = [signature.result(place, is_weak) for place, is_weak in zip(kept.places, weak, strict=True)]
     return _of_trees(specification, signature, read, made, structure, otherwise, function)
 
@@ -498,12 +509,13 @@ def _of_trees(
         results, is_whole = TreeRecords(tree.unflatten(structure, made), is_read=False), True
     except Exception:  # the builtin does not know such trees, or a class of the user refuses what is not an array
         results, is_whole = TreeRecords([*made], is_read=False), False
-    input_records, output_records = signature.records()
+    table_size = specification[SPECIFICATION["table_size"] // 8] or len(signature.inputs) + 1
+    input_records, output_records = signature.records(unused=table_size - 1)
     changed = {
         "inputs": input_records.address,
         "input_count": len(signature.inputs),
         "outputs": output_records.address,
-        "table_size": max(len(signature.inputs), specification[SPECIFICATION["table_size"] // 8]),
+        "table_size": table_size,
         "arguments": read.records.root,
         "results": results.root,
         "otherwise": id(otherwise),
@@ -571,7 +583,7 @@ def _in_python(
     """What `native_callable` gives where there is no builtin."""
     prototype = ctypes.CFUNCTYPE if unlocked or not hasattr(ctypes, "pythonapi") else ctypes.PYFUNCTYPE
     entry = prototype(None, ctypes.c_char_p)(entry_address)
-    pack = struct.Struct(f"{len(signature.inputs) + len(signature.outputs) + len(fixed) + 1 + len(functions)}q").pack
+    pack = struct.Struct(f"{len(signature.taken) + len(signature.outputs) + len(fixed) + 1 + len(functions)}q").pack
     room = arena_bytes + ARENA_ALIGNMENT
     wrappers = [(place, signature.result(place).wrapper) for place in places]
 
@@ -587,7 +599,8 @@ def _in_python(
         if arena.size < room:
             arena = numpy.empty(room, numpy.uint8)
         start = -(-address_of(arena) // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
-        addresses = [x.__array_interface__["data"][0] for x in (*buffers, *results)]
+        taken = [buffers[number] for number in signature.taken]
+        addresses = [x.__array_interface__["data"][0] for x in (*taken, *results)]
         entry(pack(*addresses, *fixed, start, *functions))
         if arena.size <= LARGEST_KEPT_ARENA and len(_arenas) < KEPT_ARENAS:
             _arenas.append(arena)

@@ -42,10 +42,21 @@ PROCESS = words(
     *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
 )
 SPECIFICATION = words(
-    *("process", "entry", "unlocked", "arena", "table_size", "inputs", "input_count", "outputs", "output_count"),
+    *(
+        "process",
+        "entry",
+        "unlocked",
+        "arena",
+        "table_size",
+        "inputs",
+        "input_count",
+        "taken_count",
+        "outputs",
+        "output_count",
+    ),
     *("fixed", "fixed_count", "functions", "function_count", "arguments", "results", "usual", "otherwise"),
 )
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags")
+INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place")
 OUTPUT = words("dtype", "ndim", "shape")
 
 # Trees are records of nodes. A leaf among the results says which input or output it is, and how it is wrapped.
@@ -136,7 +147,8 @@ compare:
 right:
   end
   %data = field ptr %array ARRAY.data
-  put %table %i %data
+  %place = field i64 %input INPUT.place
+  put %table %place %data
   put %pool %i %array
   end
   ret i1 true
@@ -458,7 +470,8 @@ start:
   %inputs = field i64 %spec SPECIFICATION.input_count
   %count = field i64 %spec SPECIFICATION.output_count
   %outputs = field ptr %spec SPECIFICATION.outputs
-  %first = getelementptr ptr, ptr %table, i64 %inputs
+  %taken = field i64 %spec SPECIFICATION.taken_count
+  %first = getelementptr ptr, ptr %table, i64 %taken
   %made = getelementptr ptr, ptr %pool, i64 %inputs
   br label %each
 each:
