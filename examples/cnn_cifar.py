@@ -28,9 +28,7 @@ EPOCHS = 6 if QUICK else 15
 BATCH_SIZE = 50
 CHANNELS = (16, 32, 64) if QUICK else (32, 64, 128)
 WINDOWS = (100, 30) if QUICK else (400, 100)  # of each photograph, for training and for the test
-FLOOR = (
-    0.75 if QUICK else 0.93
-)  # for the windows; of CIFAR-10 itself, a network of this size reads about three quarters
+FLOOR = 0.75 if QUICK else 0.93  # for the windows, not for CIFAR-10
 FOLDER = Path("runs/cnn_cifar")
 
 PHOTOGRAPHS = (
