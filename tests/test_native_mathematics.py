@@ -17,8 +17,8 @@ from native_functions import native
 from funcgrad.compiler import mathematics, special_functions, trigonometry
 from funcgrad.compiler.machine import host_target
 
-# The largest error of float32 and of float64, rounded up. Those of float64 that are 4 hold for positive numbers only:
-# see test_functions_that_reflect.
+# The largest error of float32 and of float64, rounded up. Those of lgamma and digamma in float64 hold for positive
+# numbers: see test_functions_that_reflect.
 LARGEST_ERRORS = {
     "exp": (1.1, 1.1),
     "exp2": (1.1, 1.1),
