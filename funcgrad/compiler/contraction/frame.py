@@ -20,6 +20,7 @@ SLOTS = (
 
 ADDRESSES = ("a", "b", "c", "scratch")
 ROW_BYTES = 2048  # of a row in a tile of a, at most
+WIDEST = 6  # vectors in a tile
 ROW_PADDING = 64  # keeps rows of a tile out of each other's cache sets
 
 
@@ -145,6 +146,11 @@ class Shape:
     @property
     def width(self) -> int:
         return self.vectors * self.lanes
+
+    @property
+    def reach(self) -> int:
+        """How many columns a tile may be ahead of the last one."""
+        return WIDEST * self.lanes
 
 
 def tile_shape(target: Target, number_size: int) -> Shape:

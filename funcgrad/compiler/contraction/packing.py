@@ -106,7 +106,7 @@ def write_pack_panel(kernel: Frame, name: str) -> None:
     text = kernel.function(name, arguments, internal=True)
     element, number, parts, lanes = kernel.b, kernel.number, kernel.parts, kernel.shape.lanes
     b_k, b_n = kernel.slot(text, "b_k", parts), kernel.slot(text, "b_n", parts)
-    last = text.sub(kernel.slot(text, "n"), 1)
+    last, end = text.sub(kernel.slot(text, "n"), 1), kernel.slot(text, "n", parts)
     extra = kernel.extra(text) if kernel.spec.read_b else ()
     # In elements, of which complex ones are two numbers each.
     first, width = text.divide("%j", parts)[0], text.divide("%width", parts)[0]
@@ -133,17 +133,25 @@ def write_pack_panel(kernel: Frame, name: str) -> None:
         by_element()
         return text.finish()
 
+    masks = has_masks(kernel.target, element.size)
+
     def along_n() -> None:
-        def row(k: str, _: list[str]) -> None:
-            source = text.at("%b", element.kind, text.add(text.mul(text.add("%k0", k), b_k), "%j"))
-            target = text.at("%panel", number, text.mul(k, "%width"))
+        def strip(n: str, _: list[str]) -> None:
+            mask = text.first_lanes(text.sub(text.sub(end, "%j"), n), lanes) if masks else None
 
-            def copy(n: str, _: list[str]) -> None:
-                _copy(kernel, text, element, text.at(source, element.kind, n), text.at(target, number, n), lanes)
+            def row(k: str, _: list[str]) -> None:
+                source = text.add(text.mul(text.add("%k0", k), b_k), text.add("%j", n))
+                source = text.at("%b", element.kind, source)
+                target = text.at("%panel", number, text.add(text.mul(k, "%width"), n))
+                if mask is None:
+                    _copy(kernel, text, element, source, target, lanes)
+                    return
+                value = element.widen(text, text.masked_load(element.kind, lanes, source, mask), lanes)
+                text.store(vector(number, lanes), value, target, kernel.size)
 
-            text.loop(0, "%width", lanes, copy)
+            text.loop(0, "%count", 1, row)
 
-        text.loop(0, "%count", 1, row)
+        text.loop(0, "%width", lanes, strip)
 
     def turned() -> None:
         """Squares of k and columns, read along k."""
@@ -173,14 +181,15 @@ def write_pack_panel(kernel: Frame, name: str) -> None:
             return by_element()
         text.choose(text.compare("eq", b_k, 1), turned, by_element)
 
-    inside = text.compare("sle", text.add("%j", "%width"), kernel.slot(text, "n", parts))
     near = text.compare("eq", b_n, parts)
-    text.choose(text.line(f"and i1 {inside}, {near}"), along_n, otherwise)
+    if not masks:
+        near = text.line(f"and i1 {text.compare('sle', text.add('%j', '%width'), end)}, {near}")
+    text.choose(near, along_n, otherwise)
     text.finish()
 
 
 def call_panel(
-    kernel: Frame, text: Function, target: str, b: str, outer: str, inner: str, k0: str, count: str, j: str, width: int
+    kernel: Frame, text: Function, target: str, b: str, outer: str, inner: str, k0: str, count: str, j: str, width: str
 ) -> None:
     """Call what `write_pack_panel` writes."""
     arguments = f"ptr %context, ptr {target}, ptr {b}, i64 {outer}, i64 {inner}, i64 {k0}, i64 {count}, i64 {j}"
@@ -206,16 +215,10 @@ def write_pack(kernel: Frame, name: str) -> None:
         b = kernel.operand(text, "b", outer, inner)
         base = text.at(kernel.slot(text, "scratch"), kernel.number, text.mul(batch, size))
         n0 = text.mul(number, shape.width)
-        full = text.compare("sle", text.add(n0, shape.width), columns)
-
-        def copy(j: str, width: int) -> None:
-            target = text.at(base, kernel.number, text.mul(j, k))
-            call_panel(kernel, text, target, b, outer, inner, "0", k, j, width)
-
-        def rest() -> None:
-            text.loop(n0, columns, shape.lanes, lambda j, _: copy(j, shape.lanes))
-
-        text.choose(full, lambda: copy(n0, shape.width), rest)
+        narrow = text.compare("sle", text.sub(columns, n0), shape.lanes)
+        width = text.select(narrow, shape.lanes, shape.width)
+        target = text.at(base, kernel.number, text.mul(n0, k))
+        call_panel(kernel, text, target, b, outer, inner, "0", k, n0, width)
 
     text.loop("%low", "%high", 1, task)
     text.finish()

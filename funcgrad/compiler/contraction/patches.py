@@ -126,11 +126,11 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
         base = text.at(scratch, number, text.mul(group, size))
         n0 = text.mul(number_of_panel, shape.width)
         n1 = text.minimum(text.add(n0, shape.width), patches.outputs)
-        full = text.compare("eq", text.sub(n1, n0), shape.width)
-        # The last columns are panels of one vector; what is missing there are copies of the last one.
-        width = text.select(full, shape.width, shape.lanes)
+        # A last panel of few columns has one vector; what is missing there are copies of the last one.
+        narrow = text.compare("sle", text.sub(n1, n0), shape.lanes)
+        width = text.select(narrow, shape.lanes, shape.width)
 
-        def panel(j: str, _: list[str]) -> None:
+        def panel(j: str) -> None:
             target = text.at(base, number, text.mul(j, depth))
             inside = text.compare("sle", text.add(j, width), patches.outputs)
 
@@ -168,7 +168,7 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
 
             over_digits(text, others, row if near is None else turned)
 
-        text.loop(n0, n1, width, panel)
+        panel(n0)
 
     text.loop("%low", "%high", 1, task)
     text.finish()

@@ -179,10 +179,11 @@ def plan_contraction(
     blocks_m, blocks_n = -(-m // block_m), -(-n // block_n)
     tasks = batches * blocks_m * blocks_n
     rows = block_m * parts if block_k < k else shape.rows
-    partial = rows * _multiple(block_n * parts + width - 1, width) * size
-    panel = _multiple(block_n * parts + width - 1, width) * block_k * size if scheme == "panels" else 64
+    gap = width * size  # which whole vectors may read
+    partial = rows * (_multiple(block_n * parts + lanes - 1, lanes) + shape.reach) * size
+    panel = _multiple(block_n * parts + width - 1, width) * block_k * size + gap if scheme == "panels" else 64
     panels = -(-columns // width)
-    scratch = batches * _multiple(columns + lanes - 1, lanes) * k * size if scheme == "packed" else 0
+    scratch = batches * _multiple(columns + lanes - 1, lanes) * k * size + gap if scheme == "packed" else 0
     values = dict(
         m=m,
         n=n,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from funcgrad.compiler.contraction.finish import call_finish
-from funcgrad.compiler.contraction.frame import Frame
+from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.packing import call_panel, panels_size
 from funcgrad.compiler.contraction.text import Function, has_masks, vector
 
@@ -40,7 +40,8 @@ def write_tiles(kernel: Frame, name: str) -> None:
     if scheme == "panels":
         panels = text.line(f"alloca i8, i64 {kernel.slot(text, 'panel_bytes')}, align 64")
     # Of a sum in several blocks of k, all of the task is kept; otherwise a row of tiles at a time.
-    partial_row = text.mul(text.divide(text.add(block_n, shape.width - 1), shape.width)[0], shape.width)
+    partial_row = text.mul(text.divide(text.add(block_n, shape.lanes - 1), shape.lanes)[0], shape.lanes)
+    partial_row = text.add(partial_row, shape.reach)
     several = text.compare("slt", block_k, k)
     keep = text.select(several, partial_row, 0)
     k_end = text.maximum(k, 1)
@@ -64,7 +65,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
             last = text.compare("sge", text.add(k0, block_k), k)
             if scheme == "panels":
                 call_panels(kernel, text, panels, b, outer, inner, k0, count, n0, n1)
-            r = m0
+            r, end = m0, full_end(text, shape.rows, m0, m1)
             for height, vectors in variants(kernel):
 
                 def row(r: str, _: list[str], height: int = height, vectors: int = vectors) -> None:
@@ -72,46 +73,52 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     text.do(f"call void @{kernel.helper('rows')}({arguments}, i64 {height}, i64 {k0}, i64 {count})")
                     sums = text.at(partial, kernel.number, text.mul(text.sub(r, m0), keep))
                     place = text.at(c, kernel.out.kind, text.mul(r, c_m)) if kernel.direct else c
+                    at_k = text.mul(k0, kernel.slot(text, "b_k", parts))
 
-                    def column(width: int, vectors: int, lanes: int, is_edge: bool):
-                        def write(j: str, _: list[str]) -> None:
-                            if scheme == "in_place":
-                                at = text.add(text.mul(k0, kernel.slot(text, "b_k", parts)), j)
-                                source = text.at(b, kernel.b.kind, at)
-                                step = text.mul(kernel.slot(text, "b_k", parts), kernel.b.size)
-                            elif scheme == "packed":
-                                source = text.at(b, kernel.number, text.add(text.mul(j, k), text.mul(k0, width)))
-                                step = str(width * kernel.size)
-                            else:
-                                source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
-                                step = str(width * kernel.size)
-                            write_tile(
-                                kernel,
-                                text,
-                                Tile(height, vectors, lanes, is_edge, r, j, n0, n1, sums, partial_row, zeros, place),
-                                tile,
-                                source,
-                                step,
-                                count,
-                                first,
-                                last,
-                                (outer, inner),
+                    def write(j: str, vectors: int, lanes: int, width: str) -> None:
+                        """A tile at column j; a panel is `width` columns wide."""
+                        step = text.mul(width, kernel.size)
+                        if scheme == "in_place":
+                            source = text.at(b, kernel.b.kind, text.add(at_k, j))
+                            step = text.mul(kernel.slot(text, "b_k", parts), kernel.b.size)
+                        elif scheme == "packed":
+                            source = text.at(b, kernel.number, text.add(text.mul(j, k), text.mul(k0, width)))
+                        else:
+                            source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
+                        at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
+                        write_tile(kernel, text, at, tile, source, step, count, (first, last), (outer, inner))
+
+                    def column(j: str, _: list[str]) -> None:
+                        narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
+                        width = text.select(narrow, shape.lanes, shape.width)
+                        if vectors == 2 and (height == shape.rows or shape.lanes == 1):
+                            # Not worth it for few rows, which wait for each other anyway.
+                            text.choose(
+                                narrow,
+                                lambda: write(j, 1, shape.lanes, str(shape.lanes)),
+                                lambda: write(j, vectors, shape.lanes, str(shape.width)),
                             )
-
-                        return write
+                        else:
+                            write(j, vectors, shape.lanes, width)
 
                     width = vectors * shape.lanes
-                    j, _ = text.loop(n0, text.sub(n1, width - 1), width, column(width, vectors, shape.lanes, False))
-                    lanes = 1 if scheme == "in_place" and not has_masks(kernel.target, kernel.b.size) else shape.lanes
-                    if width > 1:
-                        text.loop(j, n1, lanes, column(lanes, 1, lanes, True))
+                    if scheme == "in_place" and not has_masks(kernel.target, kernel.b.size):
+                        j, _ = text.loop(
+                            n0,
+                            text.sub(n1, width - 1),
+                            width,
+                            lambda j, _: write(j, vectors, shape.lanes, str(width)),
+                        )
+                        text.loop(j, n1, 1, lambda j, _: write(j, 1, 1, "1"))
+                    else:
+                        text.loop(n0, n1, width, column)
                     if not kernel.direct:
                         text.choose(
                             last,
                             lambda: call_finish(kernel, text, sums, partial_row, (outer, inner), r, height, n0, n1),
                         )
 
-                r, _ = text.loop(r, text.sub(m1, height - 1), height, row)
+                r, _ = text.loop(r, end if height == shape.rows else text.sub(m1, height - 1), height, row)
 
         text.loop(0, k_end, block_k, over_k)
 
@@ -119,16 +126,25 @@ def write_tiles(kernel: Frame, name: str) -> None:
     text.finish()
 
 
+def full_end(text: Function, height: int, m0: str, m1: str) -> str:
+    """Where full tiles end: so that four rows at a time take what is left, which single ones are slow at."""
+    count = text.sub(m1, m0)
+    full, left = text.divide(count, height)
+    if height % 4 == 2:
+        odd = text.line(f"lshr i64 {left}, 1")
+        full = text.sub(full, text.minimum(text.line(f"and i64 {odd}, 1"), full))
+    return text.add(m0, text.mul(full, height))
+
+
 def variants(kernel: Frame) -> list[tuple[int, int]]:
     """Rows and vectors of the tiles that there is code for: of full ones, and of what is left below them."""
-    full, shape = kernel.shape.rows, kernel.shape
+    shape, least = kernel.shape, kernel.parts
     if kernel.spec.scheme != "in_place":
-        heights = (8, 4, 2 if kernel.parts == 2 else 1)
-        return [(height, shape.vectors) for height in (full, *(height for height in heights if height < full))]
-    # Few rows need many columns, since each sum has to wait for the one before it.
-    heights = (4, 2) if kernel.parts == 2 else (4, 2, 1)
-    few = [(height, max(shape.vectors, min(16 // height, 8))) for height in heights if height < full]
-    return [(full, shape.vectors), *few]
+        few = [(4, shape.vectors), (least, shape.vectors)]
+    else:
+        # Few rows need many columns, since each sum has to wait for the one before it.
+        few = [(4, 4 if kernel.target.vector_registers == 32 else 2), (least, WIDEST)]
+    return [(shape.rows, shape.vectors), *(variant for variant in few if variant[0] < shape.rows)]
 
 
 @dataclass(frozen=True)
@@ -138,7 +154,6 @@ class Tile:
     height: int
     vectors: int
     lanes: int
-    is_edge: bool
     r: str
     j: str
     n0: str
@@ -157,16 +172,24 @@ def write_tile(
     b: str,
     step: str,
     count: str,
-    first: str,
-    last: str,
+    limits: tuple[str, str],
     batch: tuple[str, str],
 ) -> None:
-    """One tile of c, for one block of k. `b` is the address of its first row there; rows are `step` bytes apart."""
+    """One tile of c, for one block of k, of which `limits` says whether it is the first and the last.
+
+    `b` is the address of its first row there; rows are `step` bytes apart.
+    """
+    first, last = limits
     lanes, number = at.lanes, kernel.number
     kind = vector(number, lanes)
     cells = [(i, v) for i in range(at.height) for v in range(at.vectors)]
-    masked_in_place = at.is_edge and lanes > 1 and kernel.spec.scheme == "in_place"
-    mask = text.first_lanes(text.sub(at.n1, at.j), lanes) if at.is_edge and lanes > 1 else None
+    in_place = kernel.spec.scheme == "in_place"
+    left = text.sub(at.n1, at.j)
+    masks = []
+    if lanes > 1 and (
+        has_masks(kernel.target, kernel.b.size) if in_place else has_masks(kernel.target, kernel.out.size)
+    ):
+        masks = [text.first_lanes(text.sub(left, v * lanes), lanes) for v in range(at.vectors)]
 
     partial = text.at(at.sums, number, text.sub(at.j, at.n0))
     # The first block of k starts from a row of zeros, read again for each row of the tile.
@@ -179,14 +202,15 @@ def write_tile(
         *sums, b = values
         columns = []
         for v in range(at.vectors):
-            place = text.at(b, kernel.b.kind if kernel.spec.scheme == "in_place" else number, v * lanes)
-            if masked_in_place and mask is not None:
-                column = text.masked_load(kernel.b.kind, lanes, place, mask)
-            elif kernel.spec.scheme == "in_place":
-                column = text.load(vector(kernel.b.kind, lanes), place, kernel.b.size)
+            if not in_place:
+                columns.append(text.load(kind, text.at(b, number, v * lanes), kernel.size))
+                continue
+            place = text.at(b, kernel.b.kind, v * lanes)
+            if masks:
+                column = text.masked_load(kernel.b.kind, lanes, place, masks[v])
             else:
-                column = text.load(kind, place, kernel.size)
-            columns.append(kernel.b.widen(text, column, lanes) if kernel.spec.scheme == "in_place" else column)
+                column = text.load(vector(kernel.b.kind, lanes), place, kernel.b.size)
+            columns.append(kernel.b.widen(text, column, lanes))
         place = text.at(a, number, i)
         results = []
         for row in range(at.height):
@@ -198,22 +222,32 @@ def write_tile(
 
     _, values = text.loop(0, count, 1, inner, [*((kind, x) for x in start), ("ptr", b)])
 
-    end, end_row, stored = partial, at.partial_row, True
-    if kernel.direct:
-        # The last block of k stores to c, if the edge of c can be spared.
-        stored = mask is None or has_masks(kernel.target, kernel.out.size)
-        if stored:
-            c = text.at(at.place, kernel.out.kind, at.j)
-            end = text.line(f"select i1 {last}, ptr {c}, ptr {partial}")
-            end_row = text.select(last, kernel.slot(text, "c_m", kernel.parts), at.partial_row)
-    for place, value in zip(vector_places(text, end, number, end_row, cells, lanes), values, strict=False):
-        if mask is None or not stored or not kernel.direct:
-            text.store(kind, value, place, kernel.size)
-        else:
-            text.masked_store(number, lanes, value, place, mask)
-    if not stored:
+    def store(end: str, end_row: str, masked: bool) -> None:
+        for (_, v), place, value in zip(
+            cells, vector_places(text, end, number, end_row, cells, lanes), values, strict=False
+        ):
+            if masked:
+                text.masked_store(number, lanes, value, place, masks[v])
+            else:
+                text.store(kind, value, place, kernel.size)
+
+    if not kernel.direct:
+        store(partial, at.partial_row, False)
+        return
+    # The last block of k stores to c.
+    c, c_row = text.at(at.place, kernel.out.kind, at.j), kernel.slot(text, "c_m", kernel.parts)
+    inside = text.compare("sge", left, at.vectors * lanes)
+    if lanes == 1:
+        store(text.line(f"select i1 {last}, ptr {c}, ptr {partial}"), text.select(last, c_row, at.partial_row), False)
+    elif masks:
+        end, end_row = text.line(f"select i1 {last}, ptr {c}, ptr {partial}"), text.select(last, c_row, at.partial_row)
+        text.choose(inside, lambda: store(end, end_row, False), lambda: store(end, end_row, True))
+    else:
+        to_c = text.line(f"and i1 {last}, {inside}")
+        store(text.line(f"select i1 {to_c}, ptr {c}, ptr {partial}"), text.select(to_c, c_row, at.partial_row), False)
         call = (partial, at.partial_row, batch, at.r, at.height, at.j, at.n1)
-        text.choose(last, lambda: call_finish(kernel, text, *call))
+        at_edge = text.line(f"xor i1 {to_c}, {last}")
+        text.choose(at_edge, lambda: call_finish(kernel, text, *call))
 
 
 def vector_places(
@@ -234,12 +268,10 @@ def call_panels(
     """Copy a block of b into panels beside each other."""
     shape = kernel.shape
 
-    def panel(width: int):
-        def write(j: str, _: list[str]) -> None:
-            target = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
-            call_panel(kernel, text, target, b, outer, inner, k0, count, j, width)
+    def panel(j: str, _: list[str]) -> None:
+        target = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
+        narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
+        width = text.select(narrow, shape.lanes, shape.width)
+        call_panel(kernel, text, target, b, outer, inner, k0, count, j, width)
 
-        return write
-
-    j, _ = text.loop(n0, text.sub(n1, shape.width - 1), shape.width, panel(shape.width))
-    text.loop(j, n1, shape.lanes, panel(shape.lanes))
+    text.loop(n0, n1, shape.width, panel)
