@@ -135,7 +135,7 @@ class Fuser:
 
         Behind an iota there is nothing but the index along its axis.
         """
-        while type(x) is Variable and x in self.inlined and x not in self.in_memory:
+        while type(x) is Variable and x in self.inlined:
             equation = self.inlined[x]
             rule = movement_rule(equation)
             if rule is None:
@@ -153,7 +153,7 @@ class Fuser:
             if x is None:  # a count, which is the value of an axis
                 cluster.counted |= index[0].axes
                 return
-            if type(x) is Variable and x in self.inlined and x not in self.in_memory:
+            if type(x) is Variable and x in self.inlined:
                 self.note_reads(cluster, self.inlined[x], index)
                 return
         if type(x) is Variable:
@@ -328,11 +328,9 @@ class Fuser:
         elif is_reduction(equation):
             self.note_read(cluster, equation.operands[0], cluster.index(equation.operands[0].shape, FULL))
         elif movement_rule(equation) is not None:
-            # It is stored, so that whoever reads it reads memory; here it is followed like any other.
-            x, index = equation.results[0], cluster.index(equation.results[0].shape, FULL)
-            self.in_memory.discard(x)
-            self.note_read(cluster, x, index)
-            self.in_memory.add(x)
+            # It is stored for those who need it in memory; whoever else reads it follows it, as this cluster does.
+            x = equation.results[0]
+            self.note_read(cluster, x, cluster.index(x.shape, FULL))
         else:
             self.note_reads(cluster, equation, cluster.index(equation.results[0].shape, level))
 

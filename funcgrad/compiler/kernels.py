@@ -181,7 +181,7 @@ class KernelWriter:
             x = todo.pop()
             if type(x) is Variable and x in self.definition:
                 found.append(x)
-            elif type(x) is Variable and x in self.fuser.inlined and x not in self.fuser.in_memory:
+            elif type(x) is Variable and x in self.fuser.inlined:
                 todo += self.fuser.inlined[x].operands
         return found
 
@@ -313,7 +313,7 @@ class KernelWriter:
                 return self.kept_value(x, index)
             return self.computed(equation, x, index, number)
         equation = self.fuser.inlined.get(x)
-        if equation is not None and x not in self.fuser.in_memory:
+        if equation is not None:
             return self.computed(equation, x, index, number)
         return load(self.buffers[x], flatten(index, x.shape))
 

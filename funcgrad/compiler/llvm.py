@@ -230,7 +230,7 @@ class KernelWriter:
             self.keep_accumulated(statement.accumulator, name)
 
     def keep_accumulated(self, accumulator: Accumulator, name: str) -> None:
-        lanes = self.lanes if self.vector_axis in accumulator.axes else 1
+        lanes = self.lanes if self.vector_axis in accumulator.axes and name[0] == "%" else 1
         self.levels[-1].values["accumulated", accumulator] = name, lanes
 
     def write_loop_part(

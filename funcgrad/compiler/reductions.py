@@ -38,8 +38,7 @@ def reduced_axes(equation: Equation) -> tuple[int, ...]:
 
 def collecting_dtype(equation: Equation) -> numpy.dtype:
     """The dtype in which a reduction collects; short floats would soon stop growing in their own."""
-    dtype = equation.operands[0].dtype
-    return dtype if REDUCTIONS[equation.primitive] in ("max", "min") and dtype.kind != "f" else computing_dtype(dtype)
+    return computing_dtype(equation.operands[0].dtype)
 
 
 def neutral(operation: str, dtype: numpy.dtype) -> Any:
