@@ -28,7 +28,7 @@ class Accumulator:
     __slots__ = ("_adders", "_keys", "_parts", "_saved")
 
     def __init__(self):
-        self._parts: dict[str, Mean | SumOfFields | AnyMetric] = {}
+        self._parts: dict[str, MeanOfElements | SumOfFields | AnyMetric] = {}
         self._adders: list[tuple[str, Callable[[Any], None]]] = []
         self._keys: tuple[str, ...] | None = None  # of the outputs that were looked at last
         self._saved: dict[str, list[Array]] = {}  # leaves of metrics whose kind is not known before they are met
@@ -49,9 +49,9 @@ class Accumulator:
             if name in self._parts:
                 self._adders.append((name, self._parts[name].add))
 
-    def _part_for(self, name: str, value: Any) -> Mean | SumOfFields | AnyMetric:
+    def _part_for(self, name: str, value: Any) -> MeanOfElements | SumOfFields | AnyMetric:
         if not isinstance(value, Metric):
-            return Mean()
+            return MeanOfElements()
         part = SumOfFields(name, value) if SumOfFields.can_take(value) else AnyMetric(value)
         if name in self._saved:
             part.add(tree.unflatten(tree.structure(value), self._saved.pop(name)))
@@ -72,15 +72,15 @@ class Accumulator:
     def state(self) -> tuple[dict[str, Any], list[Array]]:
         """All of it, as numbers that JSON can hold and as arrays."""
         parts = {name: part for name, part in self._parts.items() if not part.is_empty()}
-        means = {name: part.state() for name, part in parts.items() if isinstance(part, Mean)}
-        metrics = {name: part.result() for name, part in parts.items() if not isinstance(part, Mean)}
+        means = {name: part.state() for name, part in parts.items() if isinstance(part, MeanOfElements)}
+        metrics = {name: part.result() for name, part in parts.items() if not isinstance(part, MeanOfElements)}
         leaves = {name: tree.leaves(metric) for name, metric in metrics.items()} | self._saved
         numbers = {"means": means, "leaves": {name: len(found) for name, found in leaves.items()}}
         return numbers, [leaf for found in leaves.values() for leaf in found]
 
     def restore(self, numbers: Mapping[str, Any], leaves: list[Array]) -> None:
         """Goes on from what `state` gave."""
-        self._parts, self._keys = {n: Mean(*map(float, state)) for n, state in numbers["means"].items()}, None
+        self._parts, self._keys = {n: MeanOfElements(*map(float, state)) for n, state in numbers["means"].items()}, None
         rest = iter(leaves)
         self._saved = {name: [next(rest) for _ in range(count)] for name, count in numbers["leaves"].items()}
 
@@ -96,7 +96,7 @@ def _is_kept_apart(name: str, value: Any) -> bool:
     return True
 
 
-class Mean:
+class MeanOfElements:
     """The mean of numbers, and of all elements of arrays."""
 
     __slots__ = ("_lost", "_total", "_waiting", "_weight")
