@@ -19,8 +19,10 @@ from funcgrad.program import Program
 def _native(program: Program) -> Executable:
     # Whoever never compiles need not wait for LLVM.
     from funcgrad.compiler.native import with_native_segments
+    from funcgrad.compiler.whole import as_whole
 
-    return executor(with_native_segments(simplified(program)))
+    lowered = with_native_segments(simplified(program))
+    return as_whole(lowered) or executor(lowered)
 
 
 COMPILERS: dict[str, Callable[[Program], Executable]] = {

@@ -438,7 +438,8 @@ def tree_callable(
     """What `native_callable` gave, as a function of trees of `ConcreteArray`s that gives such a tree.
 
     Arguments:
-        function: the function of the buffers of the leaves, which gives a list.
+        function: the function of the buffers of the leaves, which gives a list; or an object whose attribute `native`
+            it is.
         trees: arguments like those that it will take: trees as `TreeRecords` knows them.
         structure: the structure of the tree of results.
         weak: which of the results are weak.
@@ -447,6 +448,7 @@ def tree_callable(
     Returns:
         The function; None if there is none, as for trees of other kinds or if `function` is no builtin.
     """
+    function = getattr(function, "native", function)
     bound = getattr(function, "__self__", None)
     if type(function) is not BuiltinFunctionType or type(bound) is not tuple or type(bound[-1]) is not Kept:
         return None

@@ -1,8 +1,8 @@
 """Run as much of a Program as possible as native code.
 
-The equations of a Program are divided into *segments*: runs of equations that all have a native form. A segment is fused
-into kernels and becomes one native function; what stands between segments runs on the host, by the `evaluate` rules of
-its primitives. What comes out is again a Program, in which one equation, `native`, stands for each segment.
+The equations of a Program are divided into *segments*: runs of equations that all have a native form. A segment is
+fused into kernels and becomes one native function; what stands between segments runs on the host, by the `evaluate`
+rules of its primitives. What comes out is again a Program, in which one equation, `native`, stands for each segment.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def programs_of(form: Repetition | Condition | Choice) -> Sequence[Program]:
 
 
 def is_all_native(program: Program) -> bool:
+    """Whether nothing in a Program is left to the host."""
     return all(map(is_native, simplified(program).equations))
 
 
@@ -131,20 +132,39 @@ class Segment:
     def _on_host(self) -> Any:
         return executor(self.program)
 
-    @cached_property
-    def _run(self) -> Callable[..., Any]:
-        program = self.program
+    def function(
+        self,
+        inputs: Sequence[Any],
+        taken: Sequence[int] | None = None,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+        results: Sequence[int] | None = None,
+    ) -> Callable[..., Any]:
+        """The segment as a function of buffers, which gives NotImplemented if they do not lie in memory as it wants.
+
+        Arguments:
+            inputs: what it takes.
+            taken: which of the inputs are those of the Program, in its order; by default all of them.
+            shapes: other shapes for the outputs.
+            results: what it gives: numbers of inputs, and, counting on, of outputs; by default the outputs.
+        """
+        outputs = self.program.outputs
         return native_callable(
             self._entry_address,
-            [(x.shape, x.dtype) for x in program.inputs],
-            [(x.shape, x.dtype) for x in program.outputs],
+            [(x.shape, x.dtype) for x in inputs],
+            [(shape, x.dtype) for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)],
             self.constants,
             self.schedule.memory_plan.size,
             self._loaded,
             self.schedule.nanoseconds,
             functions=[parallel_address()],
+            taken=taken,
+            results=results,
             otherwise=NotImplemented,
         )
+
+    @cached_property
+    def _run(self) -> Callable[..., Any]:
+        return self.function(self.program.inputs)
 
     def __call__(self, *buffers: Any) -> Any:
         results = self._run(*buffers)
