@@ -1,11 +1,11 @@
 """What one element of a result is, in terms of elements of the operands.
 
-This is all that the compiler has to know about a primitive which computes its elements one by one: elementwise functions,
-and movements of data such as transposes, slices and gathers. A movement turns into another index and costs nothing of
-its own, wherever it stands between two computations.
+This is all that the compiler has to know about a primitive which computes its elements one by one: elementwise
+functions, and movements of data such as transposes, slices and gathers. A movement turns into another index and costs
+nothing of its own, wherever it stands between two computations.
 
-A rule gets the index of the element, a reader for each operand, which gives the element of that operand at any index, and
-the equation; it gives an Expression (a tuple of them, for several results), or None for what only the host can do.
+A rule gets the index of the element, a reader for each operand, which gives the element of that operand at any index,
+and the equation; it gives an Expression (a tuple of them, for several results), or None for what only the host can do.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ LOOKUPS: dict[Primitive, Rule] = {gather: _gather, movement.dynamic_slice: _dyna
 
 
 def is_supported_dtype(dtype: Any) -> bool:
+    """Whether kernels can load and store elements of a dtype."""
     return dtype.kind != "c"
 
 

@@ -1,7 +1,7 @@
 """The function that runs a schedule: calls of kernels, in loops and branches, as LLVM code.
 
-`void entry(ptr table)` gets the addresses of all arguments, results and constants, then that of the arena and that of the
-function which divides parallel loops among threads.
+`void entry(ptr table)` gets the addresses of all arguments, results and constants, then that of the arena and that of
+the function which divides parallel loops among threads.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Group the equations of a Program into clusters that are computed together, each in one pass over memory.
 
-A cluster has a *domain*: axes that it loops over. The outer ones are what is left when its reductions are done, the inner
-ones are reduced; a softmax over rows has the rows outside and the elements of a row inside. Every member computes one
-element for each index of the whole domain (it is *full*), or one for each outer index: a reduction, and what is computed
+A cluster has a *domain*: axes that it loops over. The outer ones are what is left when its reductions are done, the
+inner ones are reduced; a softmax over rows has the rows outside and the elements of a row inside. Every member
+computes one element for each index of the whole domain (it is *full*), or one for each outer index: a reduction, and
+what is computed
 from its result.
 
 The Program is read from its end. When an equation comes up, everybody who reads its result has a cluster already, and
-with it an index at which the result is read. The equation joins the cluster of a reader that reads the very element which
-that cluster is about to compute; then the result need not go through memory. Else it begins a cluster of its own.
+with it an index at which the result is read. The equation joins the cluster of a reader that reads the very element
+which that cluster is about to compute; then the result need not go through memory. Else it begins a cluster of its own.
 
 Movements of data, such as transposes, join nobody. They are followed from each reader to what they move, and leave
 nothing behind but another index.
@@ -272,7 +273,8 @@ class Fuser:
         trailing = all(is_reduced for is_reduced, _ in lengths[len(kept) :])
         same_size = math.prod(x.shape) == math.prod(axis.extent for axis in cluster.axes)
         if not cluster.inner and cluster.index(result.shape, FULL) == index:
-            # The readers are what is done to the results of the reduction: the domain gets new axes for what it reduces.
+            # The readers are what is done to the results of the reduction: the domain gets new axes for what it
+            # reduces.
             if len(kept) == len(lengths) or kept != [axis.extent for axis in cluster.axes]:
                 return None
             rest = iter(cluster.axes)
@@ -344,7 +346,8 @@ class Fuser:
                 cluster.needs |= more
 
     def in_order(self) -> list[Cluster]:
-        """The clusters so that each comes after those it needs; as far as that leaves a choice, as the Program has them."""
+        """The clusters so that each comes after those it needs; as far as that leaves a choice, as the Program has
+        them."""
         left, done, ordered = list(reversed(self.clusters)), 0, []
         while left:
             waiting = []

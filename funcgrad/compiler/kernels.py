@@ -62,13 +62,14 @@ class Buffers:
         return Buffers(self)
 
     def __getitem__(self, x: Any) -> Buffer:
+        table: dict[Any, Buffer]
         table, key = (self.of, x) if type(x) is Variable else (self._of_constant, id(x))
         found = table.get(key)
         if found is None:
             prefix = "b" if type(x) is Variable else "c"
             found = table[key] = Buffer(math.prod(x.shape), x.dtype, f"{prefix}{len(table)}")
             if type(x) is not Variable:
-                self.constants[found] = x
+                self.constants[found] = x  # pyright: ignore[reportArgumentType]
         return found
 
 
@@ -104,7 +105,7 @@ class KernelWriter:
             vector = self.new_axis(outer.pop(), "j")
         rows = self.collapsed(outer)
         self.outer_axes = frozenset(axis for axis in (rows, vector) if axis is not None)
-        body = self.passes()
+        body: list[Statement] = list(self.passes())
         if vector is not None:
             body = [Loop(vector, body, "parallel vector" if rows is None else "vector")]
         if rows is not None:
@@ -164,8 +165,8 @@ class KernelWriter:
     # Passes
 
     def set_times(self) -> None:
-        """In which pass through the inner axes each full member is computed, and after how many passes each other one is
-        known."""
+        """In which pass through the inner axes each full member is computed, and after how many passes each other one
+        is known."""
         for equation in self.members:
             before = [self.time[x] for x in self.member_operands(equation)]
             time = max(before, default=0)
@@ -227,11 +228,12 @@ class KernelWriter:
         return [*written, *(self.store(x, count) for x in self.stored if self.level(x) == OUTER)]
 
     def compute_members(self, number: int) -> None:
-        """Compute what is new in a pass in the order of the Program, since it may be longer than recursion goes deep."""
+        """Compute what is new in a pass in the order of the Program, since it may be longer than recursion goes
+        deep."""
         for x, equation in self.definition.items():
-            if self.time[x] == number and not is_reduction(equation):
-                if self.level(x) == FULL or not self.cluster.inner:
-                    self.member(x, number)
+            is_new = self.time[x] == number and not is_reduction(equation)
+            if is_new and (self.level(x) == FULL or not self.cluster.inner):
+                self.member(x, number)
 
     def kept_in_turn(self) -> Iterator[Variable]:
         """The values to keep; to compute one, others may have to be kept."""

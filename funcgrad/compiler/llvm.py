@@ -3,9 +3,9 @@
 The code is text, with vectors written out: what a vector loop does, it does for `lanes` neighbours at a time. LLVM only
 has to choose instructions and registers, which is quick, and nothing depends on what its optimizer recognises.
 
-There is one idea in it. Every expression is written at the outermost loop that knows all loop variables it depends on, and
-what does not depend on the variable of a vector loop stays a single number until a vector needs it. So whatever does
-not change in a loop is computed before the loop, without any search for it.
+There is one idea in it. Every expression is written at the outermost loop that knows all loop variables it depends
+on, and what does not depend on the variable of a vector loop stays a single number until a vector needs it. So
+whatever does not change in a loop is computed before the loop, without any search for it.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def number_text(x: Expression) -> str:
 
 
 def vector_constant(dtype: numpy.dtype, number: str, lanes: int) -> str:
+    """A number that LLVM has written out, for all lanes."""
     return number if lanes == 1 else f"splat ({register_type(dtype)} {number})"
 
 
@@ -566,11 +567,11 @@ def _mangled(kind: str) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(kind, kind)
 
 
-# What each operation becomes. A writer gets the level to write at, the expression, the number of lanes and the names of the
-# operands.
+# What each operation becomes. A writer gets the level to write at, the expression, the number of lanes and the names
+# of the operands.
 
 ValueWriter = Callable[[KernelWriter, Level, Expression, int, list[str]], str]
-BinaryWriter = Callable[[KernelWriter, Level, numpy.dtype, int, str, str], str]
+BinaryWriter = Callable[..., str]
 
 
 def _instruction(whole: str, floating: str, unsigned: str = "") -> BinaryWriter:

@@ -46,8 +46,8 @@ class Axis:
 class Buffer:
     """Memory of `size` elements of one dtype.
 
-    A `local` one belongs to one pass through the outermost loop, such as the row that a softmax keeps at hand; any other
-    is an argument of the kernel.
+    A `local` one belongs to one pass through the outermost loop, such as the row that a softmax keeps at hand; any
+    other is an argument of the kernel.
     """
 
     __slots__ = ("dtype", "local", "name", "size")
@@ -201,7 +201,7 @@ def quotient(index: Index, divisor: int) -> Index:
         return index
     exact, rest = _divide(index, divisor)
     limits = rest.bounds()
-    if limits is not None and 0 <= limits[0] and limits[1] < divisor:
+    if limits is not None and limits[0] >= 0 and limits[1] < divisor:
         return exact
     # Dividing the whole and not only the rest, so that the remainder finds its quotient again.
     return _index(((expression("quotient", INT64, (index_value(index),), divisor), 1),), 0)
@@ -213,7 +213,7 @@ def remainder(index: Index, divisor: int) -> Index:
         return constant_index(0)
     _, rest = _divide(index, divisor)
     limits = rest.bounds()
-    if limits is not None and 0 <= limits[0] and limits[1] < divisor:
+    if limits is not None and limits[0] >= 0 and limits[1] < divisor:
         return rest
     return _index(((expression("remainder", INT64, (index_value(index),), divisor), 1),), 0)
 
@@ -244,8 +244,8 @@ class Expression:
     """An operation on single elements, of one dtype.
 
     Python's operators build expressions; a Python number beside an expression takes its dtype. Whole numbers wrap
-    around, `&`, `|`, `^`, `~` work on bits or on booleans. Comparison has methods (`less`, `equal` ...), since `==` asks
-    whether two expressions are the same object.
+    around, `&`, `|`, `^`, `~` work on bits or on booleans. Comparison has methods (`less`, `equal` ...), since `==`
+    asks whether two expressions are the same object.
 
     Attributes:
         operation: its name; see the functions below for what there is.
@@ -414,8 +414,9 @@ UNARY = frozenset(["neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not
 BINARY = frozenset(
     ["add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "lshr", "ashr", "copysign"]
 )
-"""`div` and `rem` of whole numbers go towards zero and want a divisor that is not zero (and not -1 for the least number);
-`rem` takes no floats. `min` and `max` give NaN if one of both is. Shifts want fewer places than the dtype has bits."""
+"""`div` and `rem` of whole numbers go towards zero and want a divisor that is not zero (and not -1 for the least
+number); `rem` takes no floats. `min` and `max` give NaN if one of both is. Shifts want fewer places than the dtype
+has bits."""
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
@@ -500,8 +501,8 @@ def accumulated(accumulator: Accumulator) -> Expression:
 class Loop:
     """Do `body` for all values of an axis.
 
-    `kind` is "serial"; "vector", where several neighbours are computed at a time; "parallel", where parts of the axis may
-    go to other threads (the outermost loop of a kernel); or "parallel vector".
+    `kind` is "serial"; "vector", where several neighbours are computed at a time; "parallel", where parts of the axis
+    may go to other threads (the outermost loop of a kernel); or "parallel vector".
     """
 
     __slots__ = ("axis", "body", "kind")

@@ -1,7 +1,7 @@
 """Where in memory the values between kernels live: one block, the arena, in which a place is used again and again.
 
-The kernels of a Program run in a known order, so it is known from when to when each value is needed. Values whose times do
-not overlap may share a place.
+The kernels of a Program run in a known order, so it is known from when to when each value is needed. Values whose
+times do not overlap may share a place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """dot_general as a product of matrices: which axes of the operands are rows, columns and batches, and where they lie.
 
-An operand is read where it lies, through transposes, slices, broadcasts and reshapes, as long as its axes can be joined to
-one axis of rows, one of sums and at most two of batches, each with one stride. An operand that has no such axes is
-copied first.
+An operand is read where it lies, through transposes, slices, broadcasts and reshapes, as long as its axes can be
+joined to one axis of rows, one of sums and at most two of batches, each with one stride. An operand that has no such
+axes is copied first.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def joined(lengths: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | 
 
 
 def batches(lengths: Sequence[int], x: Sequence[int], y: Sequence[int]) -> list[tuple[int, int, int]] | None:
-    """Batch axes as at most two: the length of each, and the strides of both operands; None if there have to be more."""
+    """Batch axes as at most two: the length of each, and the strides of both operands; None if there have to be
+    more."""
     found: list[tuple[int, int, int]] = []
     for length, step_x, step_y in zip(lengths, x, y, strict=True):
         if length == 1:
@@ -107,9 +108,10 @@ def layout_of(equation: Equation, found: Sequence[Strided]) -> Any:
     sums = joined(*taken(0, contract[0])), joined(*taken(1, contract[1]))
     lengths, steps = taken(0, batch[0])
     side_by_side = batches(lengths, steps, taken(1, batch[1])[1])
-    if rows is None or columns is None or side_by_side is None or sums[0] is None or sums[1] is None:
+    along_x, along_y = sums
+    if rows is None or columns is None or side_by_side is None or along_x is None or along_y is None:
         return None
-    (k, step_x), (_, step_y) = sums
+    (k, step_x), (_, step_y) = along_x, along_y
     side_by_side = [(1, 0, 0)] * (2 - len(side_by_side)) + side_by_side
     batch_lengths = tuple(length for length, _, _ in side_by_side)
     strides_x = (*(x for _, x, _ in side_by_side), rows[1], step_x)

@@ -33,6 +33,7 @@ def is_reduction(equation: Equation) -> bool:
 
 
 def reduced_axes(equation: Equation) -> tuple[int, ...]:
+    """The axes of the operand that a reduction takes away."""
     return equation.params["axes"]
 
 

@@ -1,7 +1,7 @@
 """What a compiled Program does, step by step: which kernels run on which buffers, in which loops and branches.
 
-A schedule is data, like the kernels. It says where every buffer is: handed in from outside, or at a place of its own part
-of the arena. Loops and branches have schedules of their own inside.
+A schedule is data, like the kernels. It says where every buffer is: handed in from outside, or at a place of its own
+part of the arena. Loops and branches have schedules of their own inside.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Copy:
 class Carry:
     """A value that a loop hands on from step to step.
 
-    A step reads `current` and writes `following`, which are two places in turn; the first step reads `initial`, and after
-    the last one the value is copied to `result`.
+    A step reads `current` and writes `following`, which are two places in turn; the first step reads `initial`, and
+    after the last one the value is copied to `result`.
     """
 
     def __init__(self, initial: Buffer, result: Buffer):
@@ -172,10 +172,12 @@ Step = Run | Multiply | Copy | Repeat | While | Branch
 
 
 def like(buffer: Any, name: str) -> Buffer:
+    """Another buffer of the same size and dtype."""
     return Buffer(buffer.size, buffer.dtype, f"{name}_{buffer.name}")
 
 
 def carried(carries: Sequence[Carry]) -> list[Buffer]:
+    """The buffers around a loop that its carries need."""
     return [x for carry in carries for x in (carry.initial, carry.result, *carry.places)]
 
 

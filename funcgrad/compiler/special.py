@@ -68,6 +68,7 @@ def loops_over(shape: Sequence[int], body: Body) -> list[Kernel]:
 
 
 def element(buffers: Any, x: Any, index: Indices) -> Expression:
+    """The element of an array at an index, loaded from memory."""
     return load(buffers[x], flatten(index, x.shape))
 
 
@@ -134,7 +135,8 @@ def _dynamic_update_slice(equation: Equation, buffers: Any) -> list[Kernel]:
 
 
 def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
-    """Updates come one after the other, since any two may go to the same position; along the other axes, side by side."""
+    """Updates come one after the other, since any two may go to the same position; along the other axes, side by
+    side."""
 
     def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
         x, updates, *numbers = equation.operands

@@ -1,7 +1,7 @@
 """The forms of control flow that the compiler knows, as data.
 
-Primitives that loop or branch are defined above the compiler, with their transforms. Each enters a function here that says
-which form an equation has.
+Primitives that loop or branch are defined above the compiler, with their transforms. Each enters a function here that
+says which form an equation has.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from funcgrad.program import Equation, Program
 class Repetition:
     """`program` is run `length` times.
 
-    Its inputs are `constant_count` constants, `carry_count` values that each step hands on to the next, and slices of the
-    remaining operands; its outputs are the values to hand on, and slices of the remaining results. In reverse, the first
-    step takes the last slices.
+    Its inputs are `constant_count` constants, `carry_count` values that each step hands on to the next, and slices of
+    the remaining operands; its outputs are the values to hand on, and slices of the remaining results. In reverse, the
+    first step takes the last slices.
     """
 
     program: Program
@@ -31,8 +31,8 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Condition:
-    """`body` is run as long as `condition` gives True. The operands are constants of the condition, constants of the body,
-    and the values that are handed on."""
+    """`body` is run as long as `condition` gives True. The operands are constants of the condition, constants of the
+    body, and the values that are handed on."""
 
     condition: Program
     body: Program
