@@ -16,7 +16,9 @@ from funcgrad.compiler.machine import Target
 PANEL_BYTES = 128 * 1024  # of b, on the stack
 PARTIAL_BYTES = 128 * 1024  # of c, on the stack
 TASK = 1 << 21  # multiplications that are worth the attention of a thread, at least
+READING_TASK = 1 << 18  # the same, where each number of a matrix is used once
 TASKS = 32  # that are enough to share out
+STREAM_BYTES, STREAMS = 256 * 1024, 8  # from which size on a matrix is read by that many rows at a time
 CHUNK = 1 << 15  # multiplications that are worth a turn of a thread
 
 
@@ -154,18 +156,23 @@ def plan_contraction(
         scheme = "packed"
 
     cost = batches * m * n * k * parts * parts
-    enough = max(TASK, cost // TASKS)
+    enough = max(READING_TASK if min(m, n) <= 2 else TASK, cost // TASKS)
     # A block of k fits a tile of a; blocks are of about the same size.
     depth = shape.depth
     block_k = max(1, -(-k // max(1, -(-k // depth))))
     if block_k < k:
         block_k = -(-block_k // 8) * 8 if block_k + 8 <= depth else block_k
+    # A large matrix that is read once is best read along its rows, some of them at a time.
+    streams = scheme == "in_place" and m <= 2 and k * columns * size > STREAM_BYTES
+    if streams:
+        block_k = min(block_k, STREAMS)
     # Blocks of columns keep their part of b in the second level of the cache.
     if scheme == "dot":
         block_m, block_n = (m, 1) if n == 1 else (max(1, 256 // 4 * 4), 256)
         block_m = min(max(m, 1), max(8, _multiple(enough // max(1, k * min(n, block_n)), 8)))
     else:
-        most = {"in_place": 512, "packed": 256, "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width}
+        by_rows = max(512, min(2048, n // 4)) if streams else 512
+        most = {"in_place": by_rows, "packed": 256, "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width}
         block_n = max(width, _multiple(most[scheme], width)) // parts
         block_n = min(block_n, max(1, n))
         tiles = shape.rows // parts

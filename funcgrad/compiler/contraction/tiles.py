@@ -65,7 +65,8 @@ def write_tiles(kernel: Frame, name: str) -> None:
             last = text.compare("sge", text.add(k0, block_k), k)
             if scheme == "panels":
                 call_panels(kernel, text, panels, b, outer, inner, k0, count, n0, n1)
-            r, end = m0, full_end(text, shape.rows, m0, m1)
+            wide = text.compare("sgt", text.sub(n1, n0), shape.lanes)
+            r, end = m0, full_end(text, shape.rows, m0, m1, wide)
             for height, vectors in variants(kernel):
 
                 def row(r: str, _: list[str], height: int = height, vectors: int = vectors) -> None:
@@ -126,13 +127,16 @@ def write_tiles(kernel: Frame, name: str) -> None:
     text.finish()
 
 
-def full_end(text: Function, height: int, m0: str, m1: str) -> str:
-    """Where full tiles end: so that four rows at a time take what is left, which single ones are slow at."""
+def full_end(text: Function, height: int, m0: str, m1: str, wide: str) -> str:
+    """Where full tiles end.
+
+    If tiles are wide, four rows at a time shall take what is left, which single rows would be slow at.
+    """
     count = text.sub(m1, m0)
     full, left = text.divide(count, height)
     if height % 4 == 2:
         odd = text.line(f"lshr i64 {left}, 1")
-        full = text.sub(full, text.minimum(text.line(f"and i64 {odd}, 1"), full))
+        full = text.sub(full, text.select(wide, text.minimum(text.line(f"and i64 {odd}, 1"), full), 0))
     return text.add(m0, text.mul(full, height))
 
 
