@@ -129,6 +129,16 @@ FUNCTIONS = frozenset(
 WITH_ROOTS = frozenset([ew.lgamma, ew.digamma])
 """Functions that nobody computes well relative to their results near their roots."""
 
+SPECIAL = frozenset([ew.erfc, ew.erf_inv, ew.lgamma, ew.digamma, ew.polygamma, bessel_i0e, bessel_i1e])
+MORE_UNITS = 10
+"""Functions for which the reference asks SciPy, and by how much more that is off: for erfc(8.2), by 30 units."""
+
+WITH_POLES = frozenset([ew.lgamma, ew.digamma, ew.polygamma])
+"""Functions of which libraries say that they are infinite where they are only large."""
+
+UNDERFLOWING = frozenset([ew.exp, ew.exp2, ew.logistic, ew.erfc, ew.pow_])
+"""Functions that fall below the smallest number."""
+
 SHORT_STEPS = frozenset([ew.integer_pow, *FUNCTIONS])
 """Functions that take several steps, which short floats may take in float32."""
 
@@ -144,7 +154,7 @@ PRODUCTS = frozenset([reductions.reduce_prod, reductions.cumprod, indexing.scatt
 ANY_ZERO = frozenset(
     [ew.max_, ew.min_, reductions.reduce_max, reductions.reduce_min, reductions.cummax, reductions.cummin, sort]
     + [indexing.scatter_min, indexing.scatter_max, windows.reduce_window_max, windows.reduce_window_min]
-    + [*SUMS, *PRODUCTS]
+    + [*SUMS, *PRODUCTS, bessel_i1e]
 )
 """What gives a zero of either sign where both kinds come in."""
 
@@ -171,6 +181,10 @@ def least(dtype: numpy.dtype) -> float:
 def wide(dtype: numpy.dtype) -> numpy.dtype:
     """The widest dtype of the same kind."""
     return dtypes.complex128 if dtype.kind == "c" else dtypes.float64 if dtypes.is_floating(dtype) else dtype
+
+
+LONG_SUM = 500
+"""More terms than a plain loop adds up as well as one that adds pairs."""
 
 
 class Wobbled(Meaning):
@@ -201,13 +215,30 @@ class Wobbled(Meaning):
             results = [self.in_steps(equation, operands)]
         elif inexact and (primitive in FUNCTIONS or (operands[0].dtype.kind == "c" and primitive in COMPLEX_STEPS)):
             (result,) = super().evaluate(equation, operands)
-            floor = UNITS * self.small_floor(primitive, dtype)
-            results = [self.noisy(numpy.asarray(result), UNITS, floor)]
+            units = UNITS * (MORE_UNITS if primitive in SPECIAL else 1)
+            results = [self.off(equation, operands, numpy.asarray(result), units)]
         else:
             results = super().evaluate(equation, operands)
         if primitive in MOVES:
             return results
         return [self.signs(numpy.asarray(x), primitive in ANY_ZERO) for x in results]
+
+    def off(self, equation: Equation, operands: Buffers, result: numpy.ndarray, units: float) -> numpy.ndarray:
+        """The result of a function, off by so many units in the last place."""
+        primitive = equation.primitive
+        floor = units * self.small_floor(primitive, result.dtype)
+        moved = self.noisy(result, units, floor)
+        if result.dtype.kind == "c":
+            return moved
+        first = operands[-1 if primitive is ew.polygamma else 0]
+        usual = numpy.broadcast_to(numpy.isfinite(first) & (first != 0), result.shape)
+        if primitive in UNDERFLOWING:  # a result that is too small may be zero, or not yet
+            small = (self.random.uniform(0, 1, result.shape) * floor).astype(result.dtype)
+            moved = numpy.where((result == 0) & usual, numpy.copysign(small, result), moved)
+        if primitive in WITH_POLES:  # where libraries give up too early
+            anything = self.random.choice([numpy.inf, 1.0], result.shape).astype(result.dtype)
+            moved = numpy.where(numpy.isinf(result) & usual, anything, moved)
+        return moved
 
     def small_floor(self, primitive: Primitive, dtype: numpy.dtype) -> float:
         """How far a result may be off even where it is nearly zero."""
@@ -246,8 +277,7 @@ class Wobbled(Meaning):
         if self.random.random() < 0.5:
             operands = [x.astype(numpy.float32) for x in operands]
         result = equation.primitive.evaluate(*operands, **equation.params)
-        floor = self.small_floor(equation.primitive, dtype)
-        return self.noisy(numpy.asarray(result).astype(dtype), units, floor)
+        return self.off(equation, operands, numpy.asarray(result).astype(dtype), units)
 
     def reduced(self, equation: Equation, operands: Buffers) -> numpy.ndarray:
         """Sums and products of many elements, in another order and precision."""
@@ -264,6 +294,7 @@ class Wobbled(Meaning):
         if self.random.random() < 0.4 and not short:
             moving = self.reordered(primitive, params, moving, operands)
         result = numpy.asarray(primitive.evaluate(*moving, *rest, **params))
+        bound: Any = 0.0
         if primitive in SUMS and primitive is not reductions.cumlogsumexp:
             # The sum of all sizes: where that overflows, another order may, too.
             sizes = [numpy.abs(x).astype(x.dtype) for x in moving]
@@ -275,6 +306,9 @@ class Wobbled(Meaning):
         if primitive is conv_general_dilated and pads(params) and not numpy.isfinite(moving[1]).all():
             # A kernel that is infinite meets zeros that are padding, or is not multiplied with them at all.
             result = numpy.where(numpy.isfinite(result), result, self.random.choice([numpy.nan, 0.0], result.shape))
+        terms = max(moving[0].size // max(result.size, 1), 1)
+        if primitive is reduce_sum and terms > LONG_SUM:  # errors of a plain loop add up
+            result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * terms**0.5
         return self.noisy(result.astype(dtype), 1.0)
 
     def moved(self, x: numpy.ndarray, eps: float) -> numpy.ndarray:

@@ -47,53 +47,88 @@ def reduced(case: Case, check: Check | None = None, seconds: float = 20.0) -> tu
     progress = True
     while progress:
         progress = False
-        for smaller in _candidates(case):
-            if time.monotonic() > end:
-                return case, found
-            try:
-                other = check(smaller)
-            except Exception:  # a candidate that makes no sense
-                continue
-            if other is not None and other.kind == kind:
-                case, found, progress = smaller, other, True
-                break
+        for candidates in (_bodies, _parts, _outputs, _cuts, _smaller_bodies, _plainer_inputs):
+            going = True
+            while going:  # with more of the same, as long as that helps
+                going = False
+                for smaller in candidates(case):
+                    if time.monotonic() > end:
+                        return case, found
+                    try:
+                        other = check(smaller)
+                    except Exception:  # a candidate that makes no sense
+                        continue
+                    if other is not None and other.kind == kind:
+                        case, found, progress, going = smaller, other, True, True
+                        break
     return case, found
 
 
-def _candidates(case: Case) -> Iterator[Case]:
-    """Smaller cases, the smallest first."""
-    program, buffers = case.program, case.buffers
+def _bodies(case: Case) -> Iterator[Case]:
+    """A Program that an equation carries, with the values with which it was run first."""
     meaning = Meaning(keep_calls=True)
     try:
-        values = meaning.values(program, buffers)
+        meaning.values(case.program, case.buffers)
     except Exception:
-        values = {}
+        return
     seen: set[int] = set()
-    for inner, inner_buffers in meaning.calls:
+    for inner, buffers in meaning.calls:
         if id(inner) not in seen:
             seen.add(id(inner))
-            yield Case(inner, inner_buffers, case.effects)
-    size = _size(program)
+            yield Case(inner, buffers, case.effects)
+
+
+def _values(case: Case) -> dict[Variable, numpy.ndarray]:
+    try:
+        return Meaning().values(case.program, case.buffers)
+    except Exception:
+        return {}
+
+
+def _parts(case: Case) -> Iterator[Case]:
+    """One equation; and what leads up to one."""
+    program, size, values = case.program, _size(case.program), _values(case)
     if values:
         for equation in program.equations:
             yield from _smaller(case, values, [equation], equation.results, size)
-    if len(program.outputs) > 1:
-        for output in program.outputs:
-            yield _without_unused(program.inputs, program.equations, [output], case)
-    results = [x for equation in program.equations for x in equation.results]
-    for x in results[:-1]:
-        smaller = _without_unused(program.inputs, program.equations, [x], case)
+    for equation in program.equations[:-1]:
+        smaller = _without_unused(program.inputs, program.equations, equation.results, case)
         if _size(smaller.program) < size:
             yield smaller
-    if values:
-        for place in range(len(program.equations) - 1, 0, -1):
-            yield from _smaller(case, values, program.equations[place:], program.outputs, size)
-        for place in range(len(program.equations)):
-            rest = [e for i, e in enumerate(program.equations) if i != place]
-            yield from _smaller(case, values, rest, program.outputs, size)
-    for inner in _with_smaller_bodies(program):
-        yield Case(inner, buffers, case.effects)
-    yield from _plainer_inputs(case)
+
+
+def _outputs(case: Case) -> Iterator[Case]:
+    """Some of the outputs, one or all but some."""
+    program = case.program
+    count = len(program.outputs)
+    chosen = [[x] for x in program.outputs] if count > 2 else []
+    step = count
+    while step > 1:
+        step = -(-step // 2)
+        chosen += [[*program.outputs[:i], *program.outputs[i + step :]] for i in range(0, count, step)]
+        if step == 1:
+            break
+    for outputs in chosen:
+        if outputs:
+            yield _without_unused(program.inputs, program.equations, outputs, case)
+
+
+def _cuts(case: Case) -> Iterator[Case]:
+    """Without the first equations, or without one of them, whose values become inputs."""
+    program, size, values = case.program, _size(case.program), _values(case)
+    if not values:
+        return
+    count = len(program.equations)
+    for place in range(count - 1, 0, -1):
+        yield from _smaller(case, values, program.equations[place:], program.outputs, size)
+    for place in range(count):
+        rest = [e for i, e in enumerate(program.equations) if i != place]
+        yield from _smaller(case, values, rest, program.outputs, size)
+
+
+def _smaller_bodies(case: Case) -> Iterator[Case]:
+    for program in _with_smaller_bodies(case.program):
+        yield Case(program, case.buffers, case.effects)
 
 
 def _size(program: Program) -> int:
