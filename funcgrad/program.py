@@ -68,7 +68,7 @@ class Equation:
         )
 
     def __repr__(self) -> str:
-        return _Printer().equation(self)
+        return Printer().equation(self)
 
 
 def programs_in(params: dict[str, Any]) -> list[Program]:
@@ -174,7 +174,7 @@ class Program:
 
     def pretty(self, colors: bool = False) -> str:
         """The Program as text: one equation a line, with the user's source lines; `colors` uses terminal colours."""
-        return _Printer(colors).program(self)
+        return Printer(colors).program(self)
 
     __repr__ = __str__
 
@@ -322,7 +322,7 @@ def stage_closed(
     return stage(function, avals, name, transform).close_over()
 
 
-class _Printer:
+class Printer:
     """Gives names to variables and prints. Names are a, b, ..., z, aa, ab, ... in the order of definition."""
 
     def __init__(self, colors: bool = False):
@@ -376,6 +376,6 @@ class _Printer:
             source = f"  # {equation.source}" if equation.source else ""
             body.append(f"  {text:{width}}{self.paint(source, '32')}".rstrip())
             for inner in programs_in(equation.params):
-                body += ["    where " + _Printer(self.colors).program(inner).replace("\n", "\n      ")]
+                body += ["    where " + Printer(self.colors).program(inner).replace("\n", "\n      ")]
         tail = f"  return {', '.join(self.atom(x) for x in program.outputs)}"
         return "\n".join([head, *body, tail])

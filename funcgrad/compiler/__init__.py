@@ -33,7 +33,15 @@ COMPILERS: dict[str, Callable[[Program], Executable]] = {
 
 def compile_program(program: Program, compiler: str = "default") -> Executable:
     """A function from the buffers of the inputs to the buffers of the outputs; made once for a Program."""
-    return program.derived(("executable", compiler, config.vector_bits), lambda: COMPILERS[compiler](program))
+    return program.derived(("executable", compiler, config.vector_bits), lambda: _compiled(program, compiler))
+
+
+def _compiled(program: Program, compiler: str) -> Executable:
+    if config.dump_folder is not None and compiler == "default":
+        from funcgrad.compiler.stages import dump
+
+        dump(program, config.dump_folder)
+    return COMPILERS[compiler](program)
 
 
 __all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "simplified", "simplify"]

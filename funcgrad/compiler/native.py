@@ -32,6 +32,7 @@ from funcgrad.compiler.schedule import Multiply, Run, Schedule
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated
@@ -182,7 +183,11 @@ native = Primitive("native", evaluate=lambda *buffers, segment: segment(*buffers
 
 
 def with_native_segments(program: Program) -> Program:
-    """The same Program, in which native segments stand for the equations that have a native form."""
+    """The same Program, in which native segments stand for the equations that have a native form; made once."""
+    return program.derived(("segments", config.vector_bits), lambda: _with_native_segments(program))
+
+
+def _with_native_segments(program: Program) -> Program:
     runs: list[tuple[bool, list[Equation]]] = []
     for equation in program.equations:
         is_one = is_native(equation)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial, update_wrapper
-from typing import Any
+from functools import cache, cached_property, partial, update_wrapper
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from funcgrad import tree
@@ -38,6 +38,10 @@ from funcgrad.transforms.arguments import (
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.jvp import jvp_program
 from funcgrad.transforms.vmap import batch_program
+
+if TYPE_CHECKING:
+    from funcgrad.compiler.cost import Cost
+    from funcgrad.compiler.stages import HostCall, Kernels, MemoryPlans, Stages
 
 # A call that is to be compiled by another compiler than the default has the parameter `compiler`, which the calls made
 # from it inherit.
@@ -124,18 +128,71 @@ class Traced:
 class Lowered:
     """A jitted function for one signature, before it runs: look at it, or compile it.
 
+    Each stage on the way to native code can be printed. They are those of the default compiler, also if another one is
+    to be used.
+
     Attributes:
         program: the Program that was traced.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> lowered = fg.jit(lambda x: x * 2.0 + 1.0).lower(fg.numpy.ones(1000))
+        >>> lowered.kernels[0]
+        kernel(in0: float32[1000], out0: float32[1000])
+          parallel vector for j in 1000
+            out0[j] = ((in0[j] * 2) + 1)
+        >>> lowered.cost.flops
+        2000
     """
 
     def __init__(self, traced: Traced, in_structure: Any, compiler: dict[str, str]):
         self._traced, self._in_structure, self._compiler = traced, in_structure, compiler
         self.program = traced.program
 
+    @cached_property
+    def _stages(self) -> Stages:
+        # Whoever only wants the Program need not wait for LLVM.
+        from funcgrad.compiler.stages import Stages
+
+        return Stages(self.program)
+
     @property
     def simplified(self) -> Program:
-        """The Program in fewer equations, which is what the default compiler runs."""
+        """The Program in fewer equations."""
         return simplified(self.program)
+
+    @property
+    def kernels(self) -> Kernels:
+        """What becomes native code: a sequence of kernels. Printed, all that the compiled function does, as loops over
+        the elements of buffers, with what runs on the host between them."""
+        return self._stages.kernels
+
+    @property
+    def memory_plan(self) -> MemoryPlans:
+        """Where the values between kernels live, and how much memory is needed at a time: `peak_bytes`."""
+        return self._stages.memory_plan
+
+    @property
+    def llvm_ir(self) -> str:
+        """The native code in LLVM's language."""
+        return self._stages.llvm_ir
+
+    @property
+    def assembly(self) -> str:
+        """The machine code for this CPU, as text."""
+        return self._stages.assembly
+
+    @property
+    def host_calls(self) -> list[HostCall]:
+        """The equations that run on the host, also those in loops, since they have no native form. Each has a `name`,
+        the `equation`, and `source`, the user's line."""
+        return self._stages.host_calls
+
+    @property
+    def cost(self) -> Cost:
+        """Arithmetic and traffic with memory: `flops`, `bytes_read`, `bytes_written`, and `seconds()`, about the least
+        time that a machine could need, of which `roofline()` gives a table."""
+        return self._stages.cost
 
     def compile(self) -> Callable[..., Any]:
         """Compile now; gives a function that takes the dynamic arguments of exactly this signature."""
