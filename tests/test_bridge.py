@@ -15,7 +15,7 @@ import pytest
 
 import funcgrad as fg
 from funcgrad import dtypes
-from funcgrad.array import ConcreteArray, WeakArray
+from funcgrad.array import ConcreteArray, WeakArray, as_array
 from funcgrad.compiler import COMPILERS, bridge
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import DonatedArrayError, ProgramError
@@ -648,6 +648,33 @@ OTHERS = {
 }
 
 
+NUMBERS = [2.5, 0.0, -0.0, 3, True, 1j, numpy.float32(2), numpy.int64(3), numpy.ones(3), dtypes.bfloat16.type(1)]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda x: f"{type(x).__name__} {x}")
+def test_what_becomes_an_array_is_read_as_one(number):
+    read = bridge.tree_reader((array(2), [number]), OTHERWISE)
+    expected = as_array(number)
+    for value in (number, type(number)(1) if numpy.ndim(number) == 0 else number * 3):
+        _, buffer = read(array(2), [value])
+        assert buffer.dtype is expected.dtype
+        assert str(buffer) == str(as_array(value)._data) and not numpy.shares_memory(buffer, value)
+    for other in NUMBERS:
+        if type(other) is not type(number):
+            assert read(array(2), [other]) is OTHERWISE
+    assert read(array(2), [array()]) is OTHERWISE and read(array(2), [expected]) is OTHERWISE
+
+
+def test_what_cannot_become_an_array_is_not_read():
+    read = bridge.tree_reader((1, numpy.ones(3)), OTHERWISE)
+    for _ in range(100):
+        assert read(2**70, numpy.ones(3)) is OTHERWISE
+        assert read(1, numpy.array(["text"])) is OTHERWISE
+        assert read(1, numpy.ones(4)) is OTHERWISE
+        assert read(1, None) is OTHERWISE
+        assert read(1, numpy.ones(3)) is not OTHERWISE
+
+
 @pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
 def test_trees_of_another_kind_are_not_read(change):
     read = bridge.tree_reader(a_tree(), OTHERWISE)
@@ -705,14 +732,15 @@ def test_there_is_no_reader_for_trees_that_only_python_can_read():
         fg.tree.register_node(Reversed, lambda x: ((x.right, x.left), None), lambda _, both: Reversed(*both[::-1]))
     deleted = array(2)
     deleted.delete()
-    for x in [Computed(), Reversed(array(2), array(2)), {(1,): array(2)}, 1.0, deleted, collections.OrderedDict()]:
+    for x in [Computed(), Reversed(array(2), array(2)), {(1,): array(2)}, object(), deleted, collections.OrderedDict()]:
         assert bridge.tree_reader((x,), OTHERWISE) is None
 
 
 def test_nothing_is_left_after_reading_many_trees():
-    read, trees, other = bridge.tree_reader(a_tree(), OTHERWISE), a_tree(), changed([1, "more"], 1.0)(a_tree())
+    some = changed([0, 0], 0.0)(a_tree())
+    read, trees, other = bridge.tree_reader(some, OTHERWISE), some, changed([1, "more"], 1.0)(some)
     gc.collect()
-    leaves = [*fg.tree.leaves(trees), *(x._data for x in fg.tree.leaves(trees))]
+    leaves = [*fg.tree.leaves(trees), *(x._data for x in fg.tree.leaves(trees)[1:])]
     before, blocks = counts(*leaves, trees, OTHERWISE), sys.getallocatedblocks()
     for _ in range(20_000):
         read(*trees)

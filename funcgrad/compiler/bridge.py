@@ -33,7 +33,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes, tree
-from funcgrad.array import ConcreteArray, WeakArray
+from funcgrad.array import ConcreteArray, WeakArray, as_array
 from funcgrad.compiler.bridge_code import (
     API_NDARRAY,
     API_NEW_ARRAY,
@@ -211,7 +211,7 @@ class Bridge:
         }
         known = {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
         known |= {"ndarray": id(numpy.ndarray), "byte": id(dtypes.uint8), "system_error": id(SystemError)}
-        known["object_new"] = id(object.__new__)
+        known |= {"object_new": id(object.__new__), "convert": id(as_array)}
         known["new_array"] = _numpy_function(API_NEW_ARRAY)
         self._process = Table(record(PROCESS, **known))
         self._new = api.PyCFunction_NewEx
@@ -250,6 +250,7 @@ class Signature:
         self.inputs, self.outputs = [*map(_description, inputs)], [*map(_description, outputs)]
         self.wrapped = wrapped
         self.taken = range(len(inputs)) if taken is None else taken
+        self.converted: Sequence[bool] = [False] * len(inputs)  # which inputs become arrays first
         self._tables: dict[tuple[int, ...], Table] = {}
 
     def buffers(self, *arguments: Any) -> list[numpy.ndarray]:
@@ -309,7 +310,7 @@ class Signature:
         for number, (shape, dtype, weak) in enumerate(self.inputs):
             wrapper = id(_wrapper(weak)) if self.wrapped else 0
             known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "flags": flags}
-            known["place"] = places.get(number, unused)
+            known |= {"place": places.get(number, unused), "converted": int(self.converted[number])}
             inputs += record(INPUT, **known, ndim=len(shape), shape=self._lengths(shape))
         outputs: list[int] = []
         for shape, dtype, _ in self.outputs:
@@ -480,7 +481,8 @@ class _Read:
 
     def __init__(self, trees: Sequence[Any]):
         self.records = TreeRecords(tuple(trees), is_read=True)
-        self.inputs = [(x.shape, x.dtype, x.weak_type) for x in self.records.leaves]
+        self.inputs = [(x.shape, x.dtype, x.weak_type) for x in map(as_array, self.records.leaves)]
+        self.converted = [not isinstance(x, ConcreteArray) for x in self.records.leaves]
 
 
 def _read(trees: Sequence[Any]) -> _Read | None:
@@ -511,6 +513,7 @@ def _of_trees(
         results, is_whole = TreeRecords(tree.unflatten(structure, made), is_read=False), True
     except Exception:  # the builtin does not know such trees, or a class of the user refuses what is not an array
         results, is_whole = TreeRecords([*made], is_read=False), False
+    signature.converted = read.converted
     table_size = specification[SPECIFICATION["table_size"] // 8] or len(signature.inputs) + 1
     input_records, output_records = signature.records(unused=table_size - 1)
     changed = {
@@ -519,6 +522,7 @@ def _of_trees(
         "outputs": output_records.address,
         "table_size": table_size,
         "arguments": read.records.root,
+        "converts": int(any(read.converted)),
         "results": results.root,
         "otherwise": id(otherwise),
     }

@@ -38,7 +38,7 @@ def words(*names: str) -> dict[str, int]:
 PROCESS = words(
     *("ndarray", "byte", "system_error", "new_array", "new_object", "new_list", "new_tuple", "increase", "decrease"),
     *("new_dict", "object_new", "vectorcall", "set_error", "clear_error", "save_thread", "restore_thread", "dict_size"),
-    *("dict_item", "set_dict_item", "attribute", "set_attribute", "untrack", "arenas"),
+    *("dict_item", "set_dict_item", "attribute", "set_attribute", "untrack", "convert", "arenas"),
     *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
 )
 SPECIFICATION = words(
@@ -54,15 +54,15 @@ SPECIFICATION = words(
         "outputs",
         "output_count",
     ),
-    *("fixed", "fixed_count", "functions", "function_count", "arguments", "results", "usual", "otherwise"),
+    *("fixed", "fixed_count", "functions", "function_count", "converts", "arguments", "results", "usual", "otherwise"),
 )
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place")
+INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place", "converted")
 OUTPUT = words("dtype", "ndim", "shape")
 
 # Trees are records of nodes. A leaf among the results says which input or output it is, and how it is wrapped.
 
 NODE = words("kind", "type", "count", "children", "keys", "same", "place", "wrapper", "dtype", "shape")
-LEAF, SAME, TUPLE, NAMED_TUPLE, LIST, DICT, OBJECT = range(7)
+LEAF, SAME, TUPLE, NAMED_TUPLE, LIST, DICT, OBJECT, CONVERTED = range(8)
 
 # The builtin
 #
@@ -156,13 +156,21 @@ no:
   ret i1 false
 }
 
-; The leaves of an object that is like a node says, from left to right; false if it is not like that. Objects have their
-; fields in their own memory, so that what they give lives as long as they do.
+; The leaves of an object that is like a node says, from left to right, with a reference to each; false if it is not
+; like that. No Python code runs meanwhile, which could change the object.
 define internal i1 @gather(ptr %process, ptr %node, ptr %object, ptr %leaves, ptr %filled) {
 start:
   %kind = field i64 %node NODE.kind
-  switch i64 %kind, label %inner [i64 LEAF.KIND, label %leaf  i64 SAME.KIND, label %same]
+  switch i64 %kind, label %inner [i64 LEAF.KIND, label %leaf  i64 SAME.KIND, label %same
+    i64 CONVERTED.KIND, label %foreign]
+foreign:
+  %foreign.type = field ptr %object OBJECT.type
+  %wanted.foreign = field ptr %node NODE.type
+  %right.foreign = icmp eq ptr %foreign.type, %wanted.foreign
+  br i1 %right.foreign, label %leaf, label %no
 leaf:
+  %increase = field ptr %process PROCESS.increase
+  call void %increase(ptr %object)
   %place = load i64, ptr %filled
   put %leaves %place %object
   %next.place = add i64 %place, 1
@@ -603,6 +611,55 @@ next:
   ret ptr %answer
 }
 
+; Makes arrays of the leaves that are something else; false if one cannot be.
+define internal i1 @convert(ptr %process, ptr %spec, ptr %leaves) {
+start:
+  %count = field i64 %spec SPECIFICATION.input_count
+  %inputs = field ptr %spec SPECIFICATION.inputs
+  %converter = field ptr %process PROCESS.convert
+  %vectorcall = field ptr %process PROCESS.vectorcall
+  %decrease = field ptr %process PROCESS.decrease
+  br label %each
+each:
+  for %i below %count
+  %offset = mul i64 %i, INPUT.SIZE
+  %input = getelementptr i8, ptr %inputs, i64 %offset
+  %converted = field i64 %input INPUT.converted
+  %is.foreign = icmp ne i64 %converted, 0
+  br i1 %is.foreign, label %foreign, label %next
+foreign:
+  %leaf = getelementptr ptr, ptr %leaves, i64 %i
+  %object = load ptr, ptr %leaf
+  %array = call ptr %vectorcall(ptr %converter, ptr %leaf, i64 1, ptr null)
+  %refused = icmp eq ptr %array, null
+  br i1 %refused, label %clear, label %replace
+replace:
+  store ptr %array, ptr %leaf
+  call void %decrease(ptr %object)
+  br label %next
+next:
+  end
+  ret i1 true
+clear:
+  %clear.error = field ptr %process PROCESS.clear_error
+  call void %clear.error()
+  ret i1 false
+}
+
+; Lets go of the leaves.
+define internal void @let_go(ptr %process, ptr %leaves, ptr %filled) {
+start:
+  %count = load i64, ptr %filled
+  %decrease = field ptr %process PROCESS.decrease
+  br label %each
+each:
+  for %i below %count
+  %leaf = item ptr %leaves %i
+  call void %decrease(ptr %leaf)
+  end
+  ret void
+}
+
 ; The builtin itself: METH_FASTCALL of https://docs.python.org/3/c-api/structures.html
 define ptr @call(ptr %self, ptr %args, i64 %count) {
 start:
@@ -615,13 +672,13 @@ start:
   %outputs = field i64 %spec SPECIFICATION.output_count
   %arrays = add i64 %inputs, %outputs
   %pool = alloca ptr, i64 %arrays
+  %leaves = alloca ptr, i64 %inputs
+  %filled = alloca i64
+  store i64 0, ptr %filled
   %tree = field ptr %spec SPECIFICATION.arguments
   %flat = icmp eq ptr %tree, null
   br i1 %flat, label %look, label %climb
 climb:
-  %leaves = alloca ptr, i64 %inputs
-  %filled = alloca i64
-  store i64 0, ptr %filled
   %roots = field ptr %tree NODE.children
   %root.count = field i64 %tree NODE.count
   %right.count = icmp eq i64 %count, %root.count
@@ -635,16 +692,23 @@ climb.all:
   br i1 %fine, label %climbed, label %slow
 climbed:
   end
-  br label %look
+  %converts = field i64 %spec SPECIFICATION.converts
+  %has.foreign = icmp ne i64 %converts, 0
+  br i1 %has.foreign, label %convert, label %look
+convert:
+  %converted = call i1 @convert(ptr %process, ptr %spec, ptr %leaves)
+  br i1 %converted, label %look, label %slow
 look:
-  %arguments = phi ptr [%args, %start], [%leaves, %r.done]
-  %argument.count = phi i64 [%count, %start], [%inputs, %r.done]
+  %arguments = phi ptr [%args, %start], [%leaves, %r.done], [%leaves, %convert]
+  %argument.count = phi i64 [%count, %start], [%inputs, %r.done], [%inputs, %convert]
   %usual = call i1 @matches(ptr %process, ptr %spec, ptr %arguments, i64 %argument.count, ptr %table, ptr %pool)
   br i1 %usual, label %fast, label %slow
 fast:
   %result = call ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  call void @let_go(ptr %process, ptr %leaves, ptr %filled)
   ret ptr %result
 slow:
+  call void @let_go(ptr %process, ptr %leaves, ptr %filled)
   %otherwise = field ptr %spec SPECIFICATION.otherwise
   %no.otherwise = icmp eq ptr %otherwise, null
   br i1 %no.otherwise, label %ask, label %decline
@@ -737,7 +801,7 @@ def builtin_ir(slots: dict[str, int]) -> str:
     named = {**layouts, "DTYPE": DTYPE_LAYOUT, **records, "NODE": NODE, "WRAPPER": slots}
     names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
     kinds = {"LEAF": LEAF, "SAME": SAME, "TUPLE": TUPLE, "NAMED_TUPLE": NAMED_TUPLE, "LIST": LIST, "DICT": DICT}
-    names |= {f"{name}.KIND": kind for name, kind in {**kinds, "OBJECT": OBJECT}.items()}
+    names |= {f"{name}.KIND": kind for name, kind in {**kinds, "OBJECT": OBJECT, "CONVERTED": CONVERTED}.items()}
     names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "NODE.SIZE": 8 * len(NODE)}
     names |= {"NATIVE": ord("="), "NO_ORDER": ord("|")}
     names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy
 
-from funcgrad import tree
+from funcgrad import dtypes, tree
 from funcgrad.array import ConcreteArray, WeakArray
-from funcgrad.compiler.bridge_code import DICT, LEAF, LIST, NAMED_TUPLE, NODE, OBJECT, SAME, TUPLE
+from funcgrad.compiler.bridge_code import CONVERTED, DICT, LEAF, LIST, NAMED_TUPLE, NODE, OBJECT, SAME, TUPLE
 
 
 def record(names: dict[str, int], **values: int) -> list[int]:
@@ -59,6 +59,10 @@ class Result:
         self.place, self.shape, self.dtype, self.wrapper = place, shape, dtype, wrapper
 
 
+CONVERTIBLE = frozenset({bool, int, float, complex, numpy.ndarray, *(x.type for x in dtypes.ALL)})
+"""Types of which every object becomes an array, unless something is wrong with it."""
+
+
 class UnknownNodeError(Exception):
     """The builtin does not know how to look into an object."""
 
@@ -69,11 +73,12 @@ class TreeRecords:
     The builtin knows tuples, named tuples, lists, dicts with strings or integers as keys, and registered dataclasses.
 
     Arguments:
-        example: a tree of arrays, None and `Same` objects that is to be read, or one of `Result`s that is to be made.
+        example: a tree of arrays, numbers, NumPy's arrays, None and `Same` objects that is to be read, or one of
+            `Result`s that is to be made.
 
     Attributes:
         root: the address of the record of the whole.
-        leaves: the arrays in it, from left to right.
+        leaves: the arrays, and what becomes one, from left to right.
         kept: what the records refer to.
 
     Raises:
@@ -82,7 +87,7 @@ class TreeRecords:
 
     def __init__(self, example: Any, is_read: bool):
         self.is_read = is_read
-        self.leaves: list[ConcreteArray] = []
+        self.leaves: list[Any] = []
         self.kept: list[Any] = []
         self.root = self._table(self._node(example))
 
@@ -102,6 +107,9 @@ class TreeRecords:
                 raise UnknownNodeError
             self.leaves.append(x)
             return record(NODE, kind=LEAF)
+        if kind in CONVERTIBLE:
+            self.leaves.append(x)
+            return record(NODE, kind=CONVERTED, type=id(kind))
         if kind is Same or x is None:
             value = None if x is None else x.value
             self.kept.append(value)
