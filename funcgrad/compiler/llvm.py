@@ -306,7 +306,7 @@ class KernelWriter:
                 if lanes == 1:
                     shuffled = self.line(f"extractelement <1 x {register_type(dtype)}> {shuffled}, i32 0")
                 halves.append(shuffled)
-            name = self.combine(accumulator.operation, dtype, *halves, lanes)
+            name = self.combine(accumulator.operation, dtype, halves[0], halves[1], lanes)
         return name
 
     def combine(self, operation: str, dtype: numpy.dtype, x: str, y: str, lanes: int) -> str:

@@ -25,6 +25,7 @@ from funcgrad.compiler.kernels import Buffers
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import assembly, host_target, load, object_code
+from funcgrad.compiler.memory import keep_freed_memory
 from funcgrad.compiler.pool import parallel_address
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
@@ -125,6 +126,7 @@ class Segment:
 
     @cached_property
     def _entry_address(self) -> int:
+        keep_freed_memory()
         key = f"level {LEVEL}\n{self.llvm_ir}".encode()
         self._loaded = load(cached(key, lambda: object_code(self.llvm_ir, self.target, LEVEL)), ["entry"])
         return self._loaded.addresses["entry"]
