@@ -1,8 +1,8 @@
 """What a compiled Program costs: arithmetic, traffic with memory, and how fast a machine could be at best.
 
-Arithmetic and traffic are counted in the kernels, which is what the machine will do: what two results share counts once,
-a value that is computed again in a second pass counts twice, and the exponential function is as many operations as it
-is made of.
+Arithmetic and traffic are counted in the kernels, which is what the machine will do. What two results share counts
+once, a value that is computed again in a second pass counts twice, and the exponential function is as many operations
+as it is made of.
 
 The *roofline* estimates the time. A step cannot be faster than its arithmetic at the peak of the processor, nor than
 its traffic at the peak of the memory; so it takes the longer of both, and the Program takes what its steps take
