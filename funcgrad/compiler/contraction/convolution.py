@@ -31,6 +31,7 @@ from funcgrad.compiler.machine import Target
 
 GAP = 128  # bytes after the copy of the array, which whole vectors may read
 DEPTHWISE_ROWS = 8
+UNROLLED = 25  # places in a window, at most, that are written one after the other
 
 
 @dataclass(frozen=True)
@@ -396,34 +397,78 @@ def write_depthwise(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
     sums = text.line(f"alloca [{DEPTHWISE_ROWS} x {kind}], align 64")
     windows = math.prod(count for count, _ in patches.rows)
 
+    c = kernel.operand(text, "c", "0", "0")
+    # Those with the largest steps first, so that what is near in memory is read soon after.
+    weights = [math.prod(count for count, _ in patches.steps[at + 1 :]) for at in range(len(patches.steps))]
+    steps = sorted(
+        ((count, apart, weight) for (count, apart), weight in zip(patches.steps, weights, strict=True) if count > 1),
+        key=lambda step: -step[1],
+    )
+    unrolled = math.prod(count for count, _, _ in steps) <= UNROLLED
+
+    def places(r: str, height: int) -> list[str]:
+        """Where windows begin: at equal distances, if the last digit of all is within its limits."""
+
+        def each() -> list[str]:
+            return [place_of(text, text.add(r, i), patches.rows) for i in range(height)]
+
+        count, apart = patches.rows[-1]
+        if height == 1:
+            return each()
+
+        def together() -> list[str]:
+            start = place_of(text, r, patches.rows)
+            return [text.add(start, i * apart) for i in range(height)]
+
+        if len(patches.rows) == 1:
+            return together()
+        inside = text.compare("sle", text.add(text.divide(r, count)[1], height), count)
+        return text.choose(inside, together, each, ["i64"] * height)
+
     def tile(r: str, height: int) -> None:
-        rows = [text.at(x, number, place_of(text, text.add(r, i), patches.rows)) for i in range(height)]
+        rows = [text.at(x, number, place) for place in places(r, height)]
+        results = [place_of(text, text.add(r, i), patches.results) for i in range(height)] if kernel.direct else []
 
         def columns(g: str, _: list[str]) -> None:
             own = [text.at(row, number, g) for row in rows]
-            totals = [kernel.wide.zero(lanes)] * height
+            own_kernels = text.at(kernels, number, g)
 
-            def over(digits: Digits, place: str, k: str, totals: list[str]) -> list[str]:
-                if not digits:
-                    weight = text.at(kernels, number, text.add(text.mul(k, plan.room), g))
-                    weight = text.load(kind, weight, kernel.size)
+            def over(steps: Sequence[tuple[int, int, int]], place: Any, k: Any, totals: list[str]) -> list[str]:
+                if not steps:
+                    weight = text.load(kind, text.at(own_kernels, number, text.mul(k, plan.room)), kernel.size)
                     values = [text.load(kind, text.at(row, number, place), kernel.size) for row in own]
                     return [
                         kernel.wide.multiply_add(text, value, weight, total, lanes)
                         for value, total in zip(values, totals, strict=True)
                     ]
-                (count, apart), rest = digits[0], digits[1:]
+                (count, apart, by), rest = steps[0], steps[1:]
+                if unrolled:
+                    for i in range(count):
+                        totals = over(rest, place + i * apart, k + i * by, totals)
+                    return totals
 
                 def inner(i: str, totals: list[str]) -> list[str]:
-                    number = text.add(text.mul(k, count), i)
-                    return over(rest, text.add(place, text.mul(i, apart)), number, totals)
+                    return over(rest, text.add(place, text.mul(i, apart)), text.add(k, text.mul(i, by)), totals)
 
                 return text.loop(0, count, 1, inner, [(kind, total) for total in totals])[1]
 
-            for i, total in enumerate(over(patches.steps, "0", "0", totals)):
-                text.store(kind, total, text.at(sums, kind, i), kernel.size)
-            end = text.minimum(text.add(g, lanes), plan.features)
-            call_finish(kernel, text, sums, str(lanes), ("0", "0"), r, height, g, end)
+            totals = over(steps, 0, 0, [kernel.wide.zero(lanes)] * height)
+
+            def to_finish() -> None:
+                for i, total in enumerate(totals):
+                    text.store(kind, total, text.at(sums, kind, i), kernel.size)
+                end = text.minimum(text.add(g, lanes), plan.features)
+                call_finish(kernel, text, sums, str(lanes), ("0", "0"), r, height, g, end)
+
+            def to_result() -> None:
+                for total, place in zip(totals, results, strict=True):
+                    text.store(kind, total, text.at(c, kernel.out.kind, text.add(place, g)), kernel.out.size)
+
+            if kernel.direct:
+                inside = text.compare("sle", text.add(g, lanes), plan.features)
+                text.choose(inside, to_result, to_finish)
+            else:
+                to_finish()
 
         text.loop(0, plan.features, lanes, columns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from funcgrad.compiler.contraction.frame import Frame, Result
 from funcgrad.compiler.contraction.patches import place_of, write_turned
-from funcgrad.compiler.contraction.text import SQUARE, Function, has_masks, vector
+from funcgrad.compiler.contraction.text import Function, has_masks, vector
 
 
 def call_finish(
@@ -70,31 +70,32 @@ def write_finish(kernel: Frame, name: str) -> None:
         else:
             text.loop(j, end, 1, lambda j, _: write(row, place(j), j, 1, None))
 
-    def turned(i: str, _: list[str]) -> None:
-        """Rows that are neighbours in c."""
-        row = text.add(first_row, i)
-        start = text.at(c, out.kind, place_of(text, row, results))
-        before_last = text.sub(place_of(text, text.add(row, SQUARE - 1), results), place_of(text, row, results))
-        own = text.at("%sums", number, text.mul(i, "%stride"))
-        text.choose(
-            text.compare("eq", before_last, SQUARE - 1),
-            lambda: write_turned(
-                text,
-                out,
-                out,
-                kernel,
-                (str(SQUARE), text.sub(end, first)),
-                lambda i, j: text.at(own, number, text.add(text.mul(i, "%stride"), j)),
-                lambda i, j: text.at(start, out.kind, text.add(text.mul(text.add(first, j), c_n), i)),
-            ),
-            lambda: text.loop(i, text.add(i, SQUARE), 1, over_rows) and None,
+    def by_rows() -> None:
+        text.loop(0, text.divide("%rows", parts)[0], 1, over_rows)
+
+    def turned() -> None:
+        """All rows of some columns before the next ones, since they share lines of the cache in c."""
+        start = text.at(c, out.kind, first_place)
+        write_turned(
+            text,
+            out,
+            out,
+            kernel,
+            ("%rows", text.sub(end, first)),
+            lambda i, j: text.at("%sums", number, text.add(text.mul(i, "%stride"), j)),
+            lambda i, j: text.at(start, out.kind, text.add(text.mul(text.add(first, j), c_n), i)),
+            columns_first=True,
         )
 
     results = patches.results if patches is not None else ()
-    i = "0"
     if apart and results and results[-1][1] == 1 and kernel.spec.epilogue is None and kernel.shape.lanes > 1:
-        i, _ = text.loop(0, text.sub("%rows", SQUARE - 1), SQUARE, turned)
-    text.loop(i, text.divide("%rows", parts)[0], 1, over_rows)
+        # Whether all rows are neighbours in c.
+        first_place = place_of(text, first_row, results)
+        last_row = text.sub(text.add(first_row, "%rows"), 1)
+        distance = text.sub(place_of(text, last_row, results), first_place)
+        text.choose(text.compare("eq", distance, text.sub("%rows", 1)), turned, by_rows)
+    else:
+        by_rows()
     text.finish()
 
 

@@ -84,7 +84,10 @@ def write_patch_rows(kernel: Frame, name: str) -> None:
                 value = text.load(kind, text.at(from_row, number, k), kernel.size)
                 text.store(kind, value, text.at(to_row, number, k), kernel.size)
 
-            text.loop(0, count, shape.lanes, copy)
+            if run <= shape.lanes:
+                copy("0", [])
+            else:
+                text.loop(0, count, shape.lanes, copy)
 
         text.loop(0, "%rows", 1, row)
 
@@ -182,6 +185,7 @@ def write_turned(
     size: tuple[str, str],
     read: Callable[[str, str], str],
     write: Callable[[str, str], str],
+    columns_first: bool = False,
 ) -> None:
     """Copies a matrix whose rows are contiguous where it is read, and its columns where it is written.
 
@@ -189,6 +193,7 @@ def write_turned(
         source: what is read, for numbers of the kernel to be written; `target` is what is written, if those are read.
         size: rows and columns.
         read, write: give the address of (row, column).
+        columns_first: whether all rows come before the next columns, rather than all columns before the next rows.
     """
     square = min(SQUARE, kernel.shape.lanes)
     rows, columns = size
@@ -213,19 +218,29 @@ def write_turned(
     def over_columns(row: str, _: list[str]) -> None:
         column, _ = text.loop(0, text.sub(columns, square - 1), square, lambda j, _: copy(square, row, j))
         if left(columns):
-            singles(row, text.add(row, square), column)
+            singles(row, text.add(row, square), column, columns)
 
-    def singles(low: str, high: str, column: str) -> None:
+    def over_rows(column: str, _: list[str]) -> None:
+        row, _ = text.loop(0, text.sub(rows, square - 1), square, lambda i, _: copy(square, i, column))
+        if left(rows):
+            singles(row, rows, column, text.add(column, square))
+
+    def singles(low: str, high: str, first: str, end: str) -> None:
         def over(i: str, _: list[str]) -> None:
-            text.loop(column, columns, 1, lambda j, _: copy(1, i, j))
+            text.loop(first, end, 1, lambda j, _: copy(1, i, j))
 
         text.loop(low, high, 1, over)
 
-    row = "0"
-    if square > 1:
+    if square == 1:
+        singles("0", rows, "0", columns)
+    elif columns_first:
+        column, _ = text.loop(0, text.sub(columns, square - 1), square, over_rows)
+        if left(columns):
+            singles("0", rows, column, columns)
+    else:
         row, _ = text.loop(0, text.sub(rows, square - 1), square, over_columns)
-    if square == 1 or left(rows):
-        singles(row, rows, "0")
+        if left(rows):
+            singles(row, rows, "0", columns)
 
 
 def over_digits(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from funcgrad.compiler.contraction.finish import call_finish
 from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.packing import call_panel, panels_size
+from funcgrad.compiler.contraction.patches import place_of
 from funcgrad.compiler.contraction.text import Function, has_masks, vector
 
 
@@ -75,6 +76,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     sums = text.at(partial, kernel.number, text.mul(text.sub(r, m0), keep))
                     place = text.at(c, kernel.out.kind, text.mul(r, c_m)) if kernel.direct else c
                     at_k = text.mul(k0, kernel.slot(text, "b_k", parts))
+                    fetch_results(kernel, text, c, r, n0, n1)
 
                     def write(j: str, vectors: int, lanes: int, width: str) -> None:
                         """A tile at column j; a panel is `width` columns wide."""
@@ -125,6 +127,21 @@ def write_tiles(kernel: Frame, name: str) -> None:
 
     text.loop("%low", "%high", 1, task)
     text.finish()
+
+
+def fetch_results(kernel: Frame, text: Function, c: str, r: str, n0: str, n1: str) -> None:
+    """Ask for the memory of results that lie far apart, each in a line of its own, before they are computed."""
+    patches = kernel.spec.patches
+    if patches is None or patches.result_output == 1:
+        return
+    start = place_of(text, r, patches.results)
+    name = kernel.module.intrinsic("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+
+    def fetch(j: str, _: list[str]) -> None:
+        place = text.at(c, kernel.out.kind, text.add(start, text.mul(j, patches.result_output)))
+        text.do(f"call void @{name}(ptr {place}, i32 1, i32 3, i32 1)")
+
+    text.loop(n0, n1, 1, fetch)
 
 
 def full_end(text: Function, height: int, m0: str, m1: str, wide: str) -> str:
