@@ -154,7 +154,7 @@ PRODUCTS = frozenset([reductions.reduce_prod, reductions.cumprod, indexing.scatt
 ANY_ZERO = frozenset(
     [ew.max_, ew.min_, reductions.reduce_max, reductions.reduce_min, reductions.cummax, reductions.cummin, sort]
     + [indexing.scatter_min, indexing.scatter_max, windows.reduce_window_max, windows.reduce_window_min]
-    + [*SUMS, *PRODUCTS, bessel_i1e]
+    + [*SUMS, *PRODUCTS, bessel_i1e, ew.sign]
 )
 """What gives a zero of either sign where both kinds come in."""
 
@@ -305,7 +305,7 @@ class Wobbled(Meaning):
                 result = numpy.where(open_, self.random.choice([numpy.nan, 0.0, numpy.inf], result.shape), result)
         if primitive is conv_general_dilated and pads(params) and not numpy.isfinite(moving[1]).all():
             # A kernel that is infinite meets zeros that are padding, or is not multiplied with them at all.
-            result = numpy.where(numpy.isfinite(result), result, self.random.choice([numpy.nan, 0.0], result.shape))
+            result = self.random.choice([numpy.nan, 0.0], result.shape)
         terms = max(moving[0].size // max(result.size, 1), 1)
         if primitive is reduce_sum and terms > LONG_SUM:  # errors of a plain loop add up
             result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * terms**0.5
