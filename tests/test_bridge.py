@@ -17,6 +17,7 @@ import funcgrad as fg
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray, WeakArray, as_array
 from funcgrad.compiler import COMPILERS, bridge
+from funcgrad.compiler.bridge import layout
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import DonatedArrayError, ProgramError
 
@@ -549,22 +550,22 @@ def test_a_too_large_arena_is_a_memory_error(way, container):
 # What is believed about memory
 
 
-@pytest.mark.parametrize("layout", ["TUPLE", "LIST", "OBJECT", "ARRAY", "DTYPE"])
-def test_another_layout_of_objects_is_noticed(monkeypatch, layout):
-    assert bridge.layout_problem() is None
-    places = getattr(bridge, f"{layout}_LAYOUT")
+@pytest.mark.parametrize("kind", ["TUPLE", "LIST", "OBJECT", "ARRAY", "DTYPE"])
+def test_another_layout_of_objects_is_noticed(monkeypatch, kind):
+    assert layout.layout_problem() is None
+    places = getattr(layout, f"{kind}_LAYOUT")
     for name, place in places.items():
         monkeypatch.setitem(places, name, place - 8)
-        assert bridge.layout_problem() is not None
+        assert layout.layout_problem() is not None
         monkeypatch.setitem(places, name, place)
 
 
 def test_another_python_is_noticed(monkeypatch):
     monkeypatch.setattr(sys.implementation, "name", "another")
-    assert "CPython" in bridge.layout_problem()
+    assert "CPython" in layout.layout_problem()
     monkeypatch.undo()
-    monkeypatch.setattr(bridge, "API_VERSION_2", 3)
-    assert "NumPy" in bridge.layout_problem()
+    monkeypatch.setattr(layout, "API_VERSION_2", 3)
+    assert "NumPy" in layout.layout_problem()
 
 
 # Trees of arrays, as jitted functions take them

@@ -357,9 +357,9 @@ class JitFunction:
 
     def _short_way(self, traced: Traced, args: tuple, kwargs: dict) -> ShortWay | None:
         """A way that reads the arguments with native code; None if there is none."""
-        bridge = sys.modules.get("funcgrad.compiler.bridge")
-        if bridge is None:  # nothing native has been compiled yet, and loading what that takes would not pay
-            return None
+        if "funcgrad.compiler.bridge" not in sys.modules:
+            return None  # nothing native has been compiled yet, and to load what that takes would not pay
+        bridge = import_module("funcgrad.compiler.bridge")
         _, _, by_position, by_name = self._split_static(args, kwargs)
         same_args = tuple([bridge.Same(x) if i in by_position else x for i, x in enumerate(args)])
         trees = (same_args, {name: bridge.Same(x) if name in by_name else x for name, x in kwargs.items()})

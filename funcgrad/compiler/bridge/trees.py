@@ -17,7 +17,7 @@ import numpy
 
 from funcgrad import dtypes, tree
 from funcgrad.array import ConcreteArray, WeakArray
-from funcgrad.compiler.bridge_code import CONVERTED, DICT, LEAF, LIST, NAMED_TUPLE, NODE, OBJECT, SAME, TUPLE
+from funcgrad.compiler.bridge.code import CONVERTED, DICT, LEAF, LIST, NAMED_TUPLE, NODE, OBJECT, SAME, TUPLE
 
 
 def record(names: dict[str, int], **values: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 `native_callable` makes a Python function of machine code: it takes arrays, allocates the results, writes the addresses
 of all buffers into a table, and calls the code. A call costs about a tenth of a microsecond. For that, the function has
-to be native itself: a builtin, like those of an extension module, but written in LLVM's language (in `bridge_code.py`).
+to be native itself: a builtin, like those of an extension module, but written in LLVM's language (in `builtin.py`).
 There is one such function for the whole library. What distinguishes one `native_callable` from the other is data, its
 *specification*.
 
@@ -34,130 +34,31 @@ import numpy
 
 from funcgrad import dtypes, tree
 from funcgrad.array import ConcreteArray, WeakArray, as_array
-from funcgrad.compiler.bridge_code import (
-    API_NDARRAY,
-    API_NEW_ARRAY,
-    API_VERSION,
-    API_VERSION_2,
+from funcgrad.compiler.bridge.code import (
     ARENA_ALIGNMENT,
-    ARRAY_LAYOUT,
-    DTYPE_LAYOUT,
-    IN_ORDER_AND_ALIGNED,
     INPUT,
     KEPT_ARENAS,
     LARGEST_KEPT_ARENA,
-    LIST_LAYOUT,
-    OBJECT_LAYOUT,
     OUTPUT,
     PROCESS,
     SPECIFICATION,
     STACK_ARENA,
-    TUPLE_LAYOUT,
     builtin_ir,
 )
-from funcgrad.compiler.bridge_trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
+from funcgrad.compiler.bridge.layout import (
+    API_NEW_ARRAY,
+    IN_ORDER_AND_ALIGNED,
+    address_of,
+    layout_problem,
+    numpy_function,
+)
+from funcgrad.compiler.bridge.trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.machine import host_target, load, object_code
 from funcgrad.errors import ProgramError
 
 CONTAINERS: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
 UNLOCK_ABOVE = 5000.0  # nanoseconds of work, from which on other Python threads may run meanwhile
-
-
-def _word(address: int) -> int:
-    return ctypes.c_size_t.from_address(address).value
-
-
-def _words(address: int, count: int) -> list[int] | None:
-    """The words that follow each other at an address; None if the number cannot be one."""
-    if address % 8 or address < 1 << 16:
-        return None
-    return [_word(address + 8 * place) for place in range(count)]
-
-
-@cache
-def _slot(name: str) -> int | None:
-    """Where a `ConcreteArray` has a slot, found by looking for what is in it."""
-    array = ConcreteArray(numpy.zeros((7, 3), numpy.float32))
-    value = id(getattr(array, name))
-    places = [place for place in range(16, ConcreteArray.__basicsize__, 8) if _word(id(array) + place) == value]
-    return places[0] if len(places) == 1 else None
-
-
-def layout_problem() -> str | None:
-    """Why the builtin cannot be used in this Python: what is not in memory as is believed. None if it can be used."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "this is not CPython with the interpreter lock"
-    if struct.calcsize("P") != 8 or sys.byteorder != "little":
-        return "a word is not 8 bytes, the lowest first"
-    numbers = (None, 1, "a")
-    if _word(id(numbers) + TUPLE_LAYOUT["size"]) != 3:
-        return "the size of a tuple is elsewhere"
-    as_list = [*numbers]
-    for items in (id(numbers) + TUPLE_LAYOUT["items"], _word(id(as_list) + LIST_LAYOUT["items"])):
-        if _words(items, 3) != [*map(id, numbers)]:
-            return "the items of tuples or lists are elsewhere"
-    ordered = numpy.arange(24, dtype=numpy.float32).reshape(2, 3, 4)
-    swapped = numpy.zeros(3, numpy.dtype(numpy.int32).newbyteorder())
-    unaligned = numpy.zeros(9, numpy.uint8)[1:].view(numpy.int64)
-    kinds = [numpy.zeros((2, 0), dtype) for dtype in dtypes.ALL]
-    for x in [ordered, ordered[:, 1], ordered.T, swapped, unaligned, numpy.array(1.5), *kinds]:
-        if (problem := _array_problem(x)) is not None:
-            return problem
-    if None in [_slot(name) for name in ConcreteArray.__slots__]:
-        return "the slots of arrays are elsewhere"
-    version = ctypes.PYFUNCTYPE(ctypes.c_uint)(_numpy_function(API_VERSION))()
-    if version != API_VERSION_2 or _numpy_function(API_NDARRAY) != id(numpy.ndarray):
-        return "NumPy's table of C functions is another one"
-    return None
-
-
-def _array_problem(x: numpy.ndarray) -> str | None:
-    def at(name: str) -> int:
-        return id(x) + ARRAY_LAYOUT[name]
-
-    if _word(id(x) + OBJECT_LAYOUT["type"]) != id(numpy.ndarray):
-        return "the type of an object is elsewhere"
-    references = id(x) + OBJECT_LAYOUT["references"]
-    before, another = _word(references), x
-    if _word(references) != before + 1 or another is not x:
-        return "the number of references to an object is elsewhere"
-    if _word(at("data")) != address_of(x):
-        return "the elements of an array are elsewhere"
-    if ctypes.c_int.from_address(at("ndim")).value != x.ndim:
-        return "the number of axes of an array is elsewhere"
-    if x.ndim and _words(_word(at("shape")), x.ndim) != [*x.shape]:
-        return "the shape of an array is elsewhere"
-    flags = ctypes.c_int.from_address(at("flags")).value
-    if (bool(flags & 0x1), bool(flags & 0x100)) != (x.flags.c_contiguous, x.flags.aligned):
-        return "the flags of an array are elsewhere"
-    if _word(at("dtype")) != id(x.dtype):
-        return "the dtype of an array is elsewhere"
-    number = ctypes.c_int.from_address(id(x.dtype) + DTYPE_LAYOUT["number"]).value
-    order = ctypes.c_char.from_address(id(x.dtype) + DTYPE_LAYOUT["order"]).value
-    if (number, order) != (x.dtype.num, x.dtype.byteorder.encode()):
-        return "what a dtype says of itself is elsewhere"
-    return None
-
-
-def address_of(array: numpy.ndarray) -> int:
-    """Where the elements of an array begin."""
-    return array.__array_interface__["data"][0]
-
-
-def _numpy_function(place: int) -> int:
-    """The address in NumPy's table of C functions."""
-    # This is how every extension module finds it.
-    umath = import_module("numpy._core._multiarray_umath")
-    find = ctypes.pythonapi.PyCapsule_GetPointer
-    find.restype, find.argtypes = ctypes.c_size_t, [ctypes.py_object, ctypes.c_char_p]
-    return _word(find(umath._ARRAY_API, None) + 8 * place)
-
-
-def bridge_ir() -> str:
-    """The builtin in LLVM's language, for this process."""
-    slots = {name.strip("_"): _slot(name) for name in ConcreteArray.__slots__}
-    return builtin_ir({name: place for name, place in slots.items() if place is not None})
 
 
 class MethodDefinition(ctypes.Structure):
@@ -187,7 +88,7 @@ class Bridge:
     """The builtin in memory, and what it knows of the process."""
 
     def __init__(self):
-        ir = bridge_ir()
+        ir = builtin_ir()
         self._code = load(cached(ir.encode(), lambda: object_code(ir, host_target())), ["call", "free_arenas"])
         api = ctypes.pythonapi
         functions = {
@@ -212,7 +113,7 @@ class Bridge:
         known = {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
         known |= {"ndarray": id(numpy.ndarray), "byte": id(dtypes.uint8), "system_error": id(SystemError)}
         known |= {"object_new": id(object.__new__), "convert": id(as_array)}
-        known["new_array"] = _numpy_function(API_NEW_ARRAY)
+        known["new_array"] = numpy_function(API_NEW_ARRAY)
         self._process = Table(record(PROCESS, **known))
         self._new = api.PyCFunction_NewEx
         self._new.restype, self._new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]

@@ -1,79 +1,16 @@
-"""The builtin that the bridge between Python and native code is made of, in LLVM's language.
+"""The text of the builtin: LLVM's language, with a few lines in place of longer ones, which `code.expanded` writes out.
 
-Here is all that is believed about how objects lie in memory, and what the builtin does with it. What it means and how
-it is used stands in `bridge.py`.
+    %x = field T %base NAME    read a T at a place that has a name, from the beginning of an object
+    %x = item T %base %i       read the i-th of many Ts that follow each other
+    set %base NAME %value      write an address
+    put %base %i %value        write the i-th address
+    hold %x                    one more reference to an array or dtype, which cannot be immortal as others can
+    for %i below %n ... end    do something for each %i from 0 to %n - 1
+
+It is made of these parts, from below: whether arrays are as wanted (`matches`), the leaves of trees (`gather`,
+`convert`, `let_go`), trees of results (`build`), memory for temporary values (`take_arena`, `give_arena_back`,
+`free_arenas`), and a call of native code (`run`, `answer`, `call`).
 """
-
-from __future__ import annotations
-
-import re
-
-STACK_ARENA = 1 << 14  # bytes: an arena up to here lies on the stack
-ARENA_ALIGNMENT = 64
-KEPT_ARENAS = 8
-LARGEST_KEPT_ARENA = 1 << 30  # bytes
-
-# How objects lie in memory, in bytes from their beginning. `bridge.layout_problem` verifies it.
-
-TUPLE_LAYOUT = {"size": 16, "items": 24}
-LIST_LAYOUT = {"items": 24}
-OBJECT_LAYOUT = {"references": 0, "type": 8}
-ARRAY_LAYOUT = {"data": 16, "ndim": 24, "shape": 32, "dtype": 56, "flags": 64}
-DTYPE_LAYOUT = {"order": 26, "number": 28}
-IN_ORDER_AND_ALIGNED = 0x0101  # NumPy's flags C_CONTIGUOUS and ALIGNED
-
-# Places in NumPy's table of its C functions, https://numpy.org/doc/stable/reference/c-api/array.html
-
-API_VERSION, API_NDARRAY, API_NEW_ARRAY = 0, 2, 94
-API_VERSION_2 = 0x02000000
-
-
-def words(*names: str) -> dict[str, int]:
-    """Where the words of 8 bytes of a record are that have these names."""
-    return {name: 8 * place for place, name in enumerate(names)}
-
-
-# The records that we make for the builtin. Each word is a number or an address.
-
-PROCESS = words(
-    *("ndarray", "byte", "system_error", "new_array", "new_object", "new_list", "new_tuple", "increase", "decrease"),
-    *("new_dict", "object_new", "vectorcall", "set_error", "clear_error", "save_thread", "restore_thread", "dict_size"),
-    *("dict_item", "set_dict_item", "attribute", "set_attribute", "untrack", "convert", "arenas"),
-    *(f"arena{place}" for place in range(1, KEPT_ARENAS)),
-)
-SPECIFICATION = words(
-    *(
-        "process",
-        "entry",
-        "unlocked",
-        "arena",
-        "table_size",
-        "inputs",
-        "input_count",
-        "taken_count",
-        "outputs",
-        "output_count",
-    ),
-    *("fixed", "fixed_count", "functions", "function_count", "converts", "arguments", "results", "usual", "otherwise"),
-)
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place", "converted")
-OUTPUT = words("dtype", "ndim", "shape")
-
-# Trees are records of nodes. A leaf among the results says which input or output it is, and how it is wrapped.
-
-NODE = words("kind", "type", "count", "children", "keys", "same", "place", "wrapper", "dtype", "shape")
-LEAF, SAME, TUPLE, NAMED_TUPLE, LIST, DICT, OBJECT, CONVERTED = range(8)
-
-# The builtin
-#
-# It is LLVM's language with a few lines in place of longer ones, which `expanded` writes out:
-#
-#   %x = field T %base NAME    read a T at a place that has a name, from the beginning of an object
-#   %x = item T %base %i       read the i-th of many Ts that follow each other
-#   set %base NAME %value      write an address
-#   put %base %i %value        write the i-th address
-#   hold %x                    one more reference to an array or dtype, which cannot be immortal as others can
-#   for %i below %n ... end    do something for each %i from 0 to %n - 1
 
 BUILTIN = """
 @impossible = private constant [60 x i8] c"the bridge to native code was handed arrays of other shapes\\00"
@@ -742,68 +679,3 @@ error:
   ret ptr null
 }
 """
-
-
-def expanded(text: str, names: dict[str, int]) -> str:
-    """The builtin in LLVM's language: our own lines written out, and numbers in place of names."""
-    lines: list[str] = []
-    block, open_loops = "", []
-    for line in text.splitlines():
-        line = line.partition(";")[0].rstrip()
-        match line.split():
-            case [name, "=", "field", kind, base, place]:
-                lines += [
-                    f"{name}.at = getelementptr i8, ptr {base}, i64 {place}",
-                    f"{name} = load {kind}, ptr {name}.at",
-                ]
-            case [name, "=", "item", kind, base, number]:
-                lines += [f"{name}.at = getelementptr {kind}, ptr {base}, i64 {number}"]
-                lines += [f"{name} = load {kind}, ptr {name}.at"]
-            case ["set" | "put" as what, base, place, value]:
-                kind = "i8" if what == "set" else "ptr"
-                at = f"%at{len(lines)}"
-                lines += [f"{at} = getelementptr {kind}, ptr {base}, i64 {place}", f"store ptr {value}, ptr {at}"]
-            case ["hold", x]:
-                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.more = add i64 {x}.count, 1"]
-                lines += [f"store i64 {x}.more, ptr {x}"]
-            case ["for", i, "below", times]:
-                label = i[1:]
-                lines += [f"br label {i}.head", f"{label}.head:"]
-                lines += [
-                    f"{i} = phi i64 [0, %{block}], [{i}.next, {i}.again]",
-                    f"{i}.more = icmp slt i64 {i}, {times}",
-                ]
-                lines += [f"br i1 {i}.more, label {i}.body, label {i}.done", f"{label}.body:"]
-                block = f"{label}.body"
-                open_loops.append(i)
-            case ["end"]:
-                i = open_loops.pop()
-                label = i[1:]
-                lines += [f"br label {i}.again", f"{label}.again:", f"{i}.next = add i64 {i}, 1"]
-                lines += [f"br label {i}.head", f"{label}.done:"]
-                block = f"{label}.done"
-            case [label] if label.endswith(":"):
-                block = label[:-1]
-                lines.append(line)
-            case _:
-                lines.append(line)
-    return re.sub(r"(?<![\w.%@])[A-Z][A-Z_0-9]+(\.\w+)?", lambda found: str(names[found[0]]), "\n".join(lines))
-
-
-def builtin_ir(slots: dict[str, int]) -> str:
-    """The builtin in LLVM's language.
-
-    Arguments:
-        slots: where a `ConcreteArray` has its slots.
-    """
-    layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "LIST": LIST_LAYOUT, "ARRAY": ARRAY_LAYOUT}
-    records = {"PROCESS": PROCESS, "SPECIFICATION": SPECIFICATION, "INPUT": INPUT, "OUTPUT": OUTPUT}
-    named = {**layouts, "DTYPE": DTYPE_LAYOUT, **records, "NODE": NODE, "WRAPPER": slots}
-    names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
-    kinds = {"LEAF": LEAF, "SAME": SAME, "TUPLE": TUPLE, "NAMED_TUPLE": NAMED_TUPLE, "LIST": LIST, "DICT": DICT}
-    names |= {f"{name}.KIND": kind for name, kind in {**kinds, "OBJECT": OBJECT, "CONVERTED": CONVERTED}.items()}
-    names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "NODE.SIZE": 8 * len(NODE)}
-    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|")}
-    names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
-    names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
-    return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})
