@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial, update_wrapper
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
