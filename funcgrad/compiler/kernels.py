@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from funcgrad.array import Array
-from funcgrad.compiler.elements import Indices, element_rule, movement_rule
+from funcgrad.compiler.elements import LOOKUPS, Indices, element_rule, movement_rule
 from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
 from funcgrad.compiler.loops import (
     Accumulate,
@@ -290,6 +290,8 @@ class KernelWriter:
             rule = element_rule(equation)
             assert rule is not None, equation.primitive
             readers = [partial(self.element, operand, number=number) for operand in equation.operands]
+            if equation.primitive in LOOKUPS:  # which ask for their first operand in memory
+                readers[0] = partial(self.in_memory, equation.operands[0])
             found = self.memo[key] = rule(index, readers, equation)
         return found[equation.results.index(x)] if isinstance(found, tuple) else found
 
@@ -306,7 +308,7 @@ class KernelWriter:
             number_everywhere = uniform_number(x)
             if number_everywhere is not None:
                 return constant(number_everywhere, x.dtype)
-            return load(self.buffers[x], flatten(index, x.shape))
+            return self.in_memory(x, index)
         equation = self.definition.get(x)
         if equation is not None:
             if self.cluster.inner and self.level(x) == OUTER:
@@ -317,6 +319,9 @@ class KernelWriter:
         equation = self.fuser.inlined.get(x)
         if equation is not None:
             return self.computed(equation, x, index, number)
+        return self.in_memory(x, index)
+
+    def in_memory(self, x: Any, index: Indices) -> Expression:
         return load(self.buffers[x], flatten(index, x.shape))
 
     def kept_value(self, x: Variable, index: Indices) -> Expression:

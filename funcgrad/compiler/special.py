@@ -17,6 +17,7 @@ from funcgrad.compiler.loops import (
     Accumulate,
     Accumulator,
     Axis,
+    Buffer,
     Expression,
     Index,
     Kernel,
@@ -141,9 +142,21 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
     def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
         x, updates, *numbers = equation.operands
         (result,), axes, mode = equation.results, equation.params["axes"], equation.params["mode"]
-        first = copied(buffers, x, result)
         if 0 in updates.shape or 0 in x.shape:
-            return first
+            return copied(buffers, x, result)
+        dtype = computing_dtype(x.dtype) if operation in ("add", "mul") else x.dtype
+        # Short floats are collected in longer ones, and rounded once.
+        work = buffers[result] if dtype == x.dtype else Buffer(math.prod(x.shape), dtype, "sums")
+
+        def begin(index: Indices) -> list[Statement]:
+            return [Store(work, flatten(index, x.shape), convert(element(buffers, x, index), dtype))]
+
+        def finish(index: Indices) -> list[Statement]:
+            place = flatten(index, x.shape)
+            return [Store(buffers[result], place, convert(load(work, place), x.dtype))]
+
+        first = loops_over(x.shape, begin)
+        last = [] if dtype == x.dtype else loops_over(x.shape, finish)
         shape = tuple(numbers[0].shape) if numbers else ()
         left = left_axes(len(x.shape), axes)
         update = Axis(math.prod(shape), "n")
@@ -160,17 +173,17 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
                 inside = within if inside is None else inside & within
             places[axis] = clamped(value, 0, x.shape[axis] - 1)
         place = flatten(places, x.shape)
-        new = element(buffers, updates, (*position, *(axis_index(k) for k in around)))
-        old = load(buffers[result], place)
+        new = convert(element(buffers, updates, (*position, *(axis_index(k) for k in around))), dtype)
+        old = load(work, place)
         if operation is not None:
-            dtype = computing_dtype(x.dtype)
-            new = convert(binary(operation, convert(old, dtype), convert(new, dtype)), x.dtype)
+            widened = computing_dtype(dtype)
+            new = convert(binary(operation, convert(old, widened), convert(new, widened)), dtype)
         if inside is not None:
             new = select(inside, new, old)
-        body: list[Statement] = [Store(buffers[result], place, new)]
+        body: list[Statement] = [Store(work, place, new)]
         for k in reversed(around):
             body = [Loop(k, body, "vector" if k is around[-1] else "serial")]
-        return [*first, finished([Loop(update, body, "serial")])]
+        return [*first, finished([Loop(update, body, "serial")]), *last]
 
     return kernels
 
