@@ -18,6 +18,7 @@ import math
 import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -283,7 +284,7 @@ FILES = {
 }
 """What is written for each Program, and into which files."""
 
-_counter = itertools.count()
+_counters: dict[str, Iterator[int]] = defaultdict(itertools.count)  # of each folder
 
 
 def dump(program: Program, folder: str) -> None:
@@ -302,7 +303,7 @@ def dump(program: Program, folder: str) -> None:
 
 def _free_start(folder: str, name: str) -> str:
     """The beginning of names of files that nobody else has, taken by making the first of the files."""
-    for number in _counter:
+    for number in _counters[folder]:
         start = os.path.join(folder, f"{number:04}_{name}")
         if any(entry.startswith(f"{number:04}_") for entry in os.listdir(folder)):
             continue
