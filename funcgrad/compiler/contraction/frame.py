@@ -174,6 +174,7 @@ class Frame:
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
         self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1 and spec.has_plain_rows
+        self.in_place, self.turned = spec.scheme.startswith("in_place"), spec.scheme == "in_place_turned"
         self.slots: dict[str, str] = {}
 
     def helper(self, what: str) -> str:

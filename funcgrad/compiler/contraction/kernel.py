@@ -27,10 +27,11 @@ def write_contraction(module: Module, spec: ContractionSpec) -> None:
     if spec.scheme == "dot":
         write_dot(kernel, name)
     else:
-        write_once("rows", write_pack_rows if spec.patches is None else write_patch_rows)
+        if not kernel.turned:
+            write_once("rows", write_pack_rows if spec.patches is None else write_patch_rows)
         if spec.patches is not None:
             write_pack_kernels(kernel, f"{name}_pack")
-        elif spec.scheme != "in_place":
+        elif not kernel.in_place:
             write_once("panel", write_pack_panel)
             if spec.scheme == "packed":
                 write_pack(kernel, f"{name}_pack")

@@ -27,8 +27,9 @@ class Plan:
     """How a product is computed.
 
     Attributes:
-        scheme: "in_place" (b is read where it lies), "panels" (each task copies its part of b), "packed" (all of b is
-            copied before, by the function with "_pack" in its name) or "dot" (vectors run along k).
+        scheme: "in_place" (b is read where it lies), "in_place_turned" (a as well, whose columns are contiguous),
+            "panels" (each task copies its part of b), "packed" (all of b is copied before, by the function with "_pack"
+            in its name) or "dot" (vectors run along k).
         swapped: whether the transposed result is computed: the address of b goes into slot "a", that of a into slot
             "b", and row and column change places in an epilogue.
         numbers: what follows the addresses in the slots of the context.
@@ -146,11 +147,14 @@ def plan_contraction(
     masks = lanes == 1 or has_masks(target, element_b.size)
     if scheme is not None:
         pass
-    elif dot and (n == 1 or min(m, n) < 4 or (m <= 8 and not near)):
+    elif dot and (n == 1 or min(m, n) < 4 or (not near and m <= (32 if k >= 256 else 8))):
         scheme = "dot"
     elif near and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024) and (masks or columns % lanes == 0):
         scheme = "in_place"
-    elif m * parts <= 4 * shape.rows or columns <= width:
+        if a.rows == 1 and a.columns != 1 and parts == 1 and not reads_a and not element_a.converts:
+            scheme = "in_place_turned"
+    elif m * parts <= (64 if 2 * k * columns * size <= PANEL_BYTES else 32) or columns <= width:
+        # Copying b is not worth a step of its own.
         scheme = "panels"
     else:
         scheme = "packed"
@@ -163,7 +167,7 @@ def plan_contraction(
     if block_k < k:
         block_k = -(-block_k // 8) * 8 if block_k + 8 <= depth else block_k
     # A large matrix that is read once is best read along its rows, some of them at a time.
-    streams = scheme == "in_place" and m <= 2 and k * columns * size > STREAM_BYTES
+    streams = scheme.startswith("in_place") and m <= 2 and k * columns * size > STREAM_BYTES
     if streams:
         block_k = min(block_k, STREAMS)
     # Blocks of columns keep their part of b in the second level of the cache.
@@ -172,7 +176,12 @@ def plan_contraction(
         block_m = min(max(m, 1), max(8, _multiple(enough // max(1, k * min(n, block_n)), 8)))
     else:
         by_rows = max(512, min(2048, n // 4)) if streams else 512
-        most = {"in_place": by_rows, "packed": 256, "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width}
+        most = {
+            "in_place": by_rows,
+            "in_place_turned": by_rows,
+            "packed": 256,
+            "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width,
+        }
         block_n = max(width, _multiple(most[scheme], width)) // parts
         block_n = min(block_n, max(1, n))
         tiles = shape.rows // parts

@@ -72,7 +72,13 @@ def write_tiles(kernel: Frame, name: str) -> None:
 
                 def row(r: str, _: list[str], height: int = height, vectors: int = vectors) -> None:
                     arguments = f"ptr %context, ptr {tile}, ptr {a}, i64 {outer}, i64 {inner}, i64 {r}"
-                    text.do(f"call void @{kernel.helper('rows')}({arguments}, i64 {height}, i64 {k0}, i64 {count})")
+                    rows_of_a = tile
+                    if kernel.turned:
+                        place_a = text.add(r, text.mul(k0, kernel.slot(text, "a_k")))
+                        rows_of_a = text.at(a, kernel.a.kind, place_a)
+                    else:
+                        call = f"call void @{kernel.helper('rows')}({arguments}, i64 {height}, i64 {k0}, i64 {count})"
+                        text.do(call)
                     sums = text.at(partial, kernel.number, text.mul(text.sub(r, m0), keep))
                     place = text.at(c, kernel.out.kind, text.mul(r, c_m)) if kernel.direct else c
                     at_k = text.mul(k0, kernel.slot(text, "b_k", parts))
@@ -81,7 +87,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     def write(j: str, vectors: int, lanes: int, width: str) -> None:
                         """A tile at column j; a panel is `width` columns wide."""
                         step = text.mul(width, kernel.size)
-                        if scheme == "in_place":
+                        if kernel.in_place:
                             source = text.at(b, kernel.b.kind, text.add(at_k, j))
                             step = text.mul(kernel.slot(text, "b_k", parts), kernel.b.size)
                         elif scheme == "packed":
@@ -89,13 +95,13 @@ def write_tiles(kernel: Frame, name: str) -> None:
                         else:
                             source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
                         at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
-                        write_tile(kernel, text, at, tile, source, step, count, (first, last), (outer, inner))
+                        write_tile(kernel, text, at, rows_of_a, source, step, count, (first, last), (outer, inner))
 
                     def column(j: str, _: list[str]) -> None:
                         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
                         width = text.select(narrow, shape.lanes, shape.width)
-                        if vectors == 2 and (height == shape.rows or shape.lanes == 1):
-                            # Not worth it for few rows, which wait for each other anyway.
+                        if vectors > 1 and (height >= 4 or shape.lanes == 1):
+                            # Not worth it for single rows, which wait for each other anyway.
                             text.choose(
                                 narrow,
                                 lambda: write(j, 1, shape.lanes, str(shape.lanes)),
@@ -105,7 +111,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                             write(j, vectors, shape.lanes, width)
 
                     width = vectors * shape.lanes
-                    if scheme == "in_place" and not has_masks(kernel.target, kernel.b.size):
+                    if kernel.in_place and not has_masks(kernel.target, kernel.b.size):
                         j, _ = text.loop(
                             n0,
                             text.sub(n1, width - 1),
@@ -160,7 +166,7 @@ def full_end(text: Function, height: int, m0: str, m1: str, wide: str) -> str:
 def variants(kernel: Frame) -> list[tuple[int, int]]:
     """Rows and vectors of the tiles that there is code for: of full ones, and of what is left below them."""
     shape, least = kernel.shape, kernel.parts
-    if kernel.spec.scheme != "in_place":
+    if not kernel.in_place:
         few = [(4, shape.vectors), (least, shape.vectors)]
     else:
         # Few rows need many columns, since each sum has to wait for the one before it.
@@ -204,7 +210,7 @@ def write_tile(
     lanes, number = at.lanes, kernel.number
     kind = vector(number, lanes)
     cells = [(i, v) for i in range(at.height) for v in range(at.vectors)]
-    in_place = kernel.spec.scheme == "in_place"
+    in_place = kernel.in_place
     left = text.sub(at.n1, at.j)
     masks = []
     if lanes > 1 and (
@@ -232,10 +238,12 @@ def write_tile(
             else:
                 column = text.load(vector(kernel.b.kind, lanes), place, kernel.b.size)
             columns.append(kernel.b.widen(text, column, lanes))
-        place = text.at(a, number, i)
+        place, apart = text.at(a, number, i), kernel.shape.stride
+        if kernel.turned:
+            place, apart = text.at(a, number, text.mul(i, kernel.slot(text, "a_k"))), 1
         results = []
         for row in range(at.height):
-            x = text.load(number, text.at(place, number, row * kernel.shape.stride), kernel.size)
+            x = text.load(number, text.at(place, number, row * apart), kernel.size)
             x = text.splat(number, x, lanes)
             for column in columns:
                 results.append(kernel.wide.multiply_add(text, x, column, sums[len(results)], lanes))
