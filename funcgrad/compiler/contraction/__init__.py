@@ -40,8 +40,8 @@ result. Neighbours in a register are neighbours along n (along m in a plan that 
 that may be swapped looks at `plan.swapped` and takes `row` for n, `column` for m.
 
 **Convolution.** The same in other words: `plan_convolution` takes shapes and the params of `conv_general_dilated`,
-`write_convolution(module, plan, name, epilogue)` writes the functions, `plan.steps` says which to call in what order and
-with how many tasks, `plan.context(...)` with what. Sizes are constants of this code. See `convolution`.
+`write_convolution(module, plan, name, epilogue)` writes the functions, `plan.steps` says which to call in what order
+and with how many tasks, `plan.context(...)` with what. Sizes are constants of this code. See `convolution`.
 
 **Readers.** `spec.read_a(text, outer, inner, m, k, extra)` gives an element of a that does not lie in memory with
 strides, in the type that memory has for it; likewise `read_b`. What they read is copied to a tile or a panel before
