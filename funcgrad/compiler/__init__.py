@@ -1,8 +1,21 @@
 """From a Program to something that runs.
 
 `compile_program` is the seam between transforms and execution: it takes a Program without free tracers and gives a
-function from buffers to buffers. What there is to choose from stands in `COMPILERS`. "reference" runs the Program as it
-was written down, one primitive after the other, and so defines what any other compiler has to compute.
+function from buffers to buffers. What there is to choose from stands in `COMPILERS`. "default" makes native code.
+"reference" runs the Program as it was written down, one primitive after the other, and so defines what any other has to
+compute.
+
+To read about native code from its beginning to its end:
+
+    simplify.py                          the Program in fewer equations
+    native.py                            the parts of it that become native code
+    fuse.py, elements.py                 which equations are computed together, and what one element of each is
+    loops.py, kernels.py                 the loops that compute them, as data
+    schedule.py, memory.py               the steps in order, and where the values between them live
+    llvm.py, entry.py, contraction/      all of that in LLVM's language
+    machine.py, cache.py                 machine code
+    bridge/, pool.py                     how Python calls it, and how threads share it
+    stages.py, cost.py                   to look at it
 """
 
 from __future__ import annotations

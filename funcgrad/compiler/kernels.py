@@ -3,7 +3,21 @@
 A cluster with inner axes is computed one outer index after the other. For each, the inner axes are gone through as
 often as its reductions ask for: a softmax finds the greatest element of a row first, then the sum of the exponentials,
 then divides. A value of one pass that a later one needs again is computed again if that is cheap, else it is kept in a
-buffer of the size of a row, which stays in the cache.
+buffer of the size of a row, which stays in the cache:
+
+    parallel for i in 4
+      s0 = -inf
+      vector for k0 in 10            pass 0
+        s0 = max(s0, x[10*i + k0])
+      s1 = 0
+      vector for k1 in 10            pass 1
+        t0 = exp(x[10*i + k1] - s0)
+        s1 += t0
+        row0[k1] = t0
+      vector for k2 in 10            pass 2
+        y[10*i + k2] = row0[k2] / s1
+
+The *time* of a value is the pass in which it is computed; of the result of a reduction, the first pass that may use it.
 """
 
 from __future__ import annotations
