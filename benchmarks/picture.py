@@ -16,7 +16,7 @@ OURS, BETTER, WORSE = "#1b7f5c", "#1b7f5c", "#c0392b"
 
 
 def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows in which funcgrad and a peer were measured, with the ratio of the best peer last first."""
+    """The rows in which funcgrad and a peer were measured, the one in which the best peer is farthest ahead first."""
     pictured = [row for row in rows if any(entry["ratio"] is not None for entry in row["entries"])]
     return sorted(pictured, key=best_ratio)
 
@@ -58,6 +58,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(
         "time of the peer / time of funcgrad (right of 1: funcgrad is faster; the bar ends at the best peer)"
     )

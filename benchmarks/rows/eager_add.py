@@ -53,5 +53,5 @@ row = CallRow(
     compiled=False,
     reference=reference,
     sources={"funcgrad": with_funcgrad, "numpy": with_numpy, "jax": with_jax, "torch": with_torch},
-    required={"numpy": 1 / 4},
+    required={"numpy": 1.5},
 )

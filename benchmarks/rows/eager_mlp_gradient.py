@@ -93,5 +93,5 @@ row = CallRow(
     compiled=False,
     reference=reference,
     sources={"funcgrad": with_funcgrad, "jax": with_jax, "torch": with_torch, "autograd": with_autograd},
-    required={"torch": 1 / 1.5, "jax": 20},
+    required={"torch": 1.3, "jax": 20},
 )

@@ -42,4 +42,5 @@ row = CallRow(
     data=data,
     reference=reference,
     sources={"funcgrad": with_funcgrad, "jax": with_jax},
+    required={"jax": 5.0},
 )
