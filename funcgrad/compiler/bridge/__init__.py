@@ -21,6 +21,7 @@ Python takes the place of the builtin, and does the same more slowly.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import sys
 import sysconfig
@@ -232,7 +233,8 @@ def _description(array: Sequence[Any]) -> tuple[tuple[int, ...], numpy.dtype, bo
 def _is_usual(x: Any, shape: tuple[int, ...], dtype: numpy.dtype) -> bool:
     if type(x) is not numpy.ndarray or x.shape != shape or x.dtype != dtype:
         return False
-    return x.flags.c_contiguous and x.flags.aligned
+    flags = x.flags
+    return flags.c_contiguous and flags.aligned
 
 
 def _wrapper(weak: bool) -> type[ConcreteArray]:
@@ -491,7 +493,6 @@ def _in_python(
     prototype = ctypes.CFUNCTYPE if unlocked or not hasattr(ctypes, "pythonapi") else ctypes.PYFUNCTYPE
     entry = prototype(None, ctypes.c_char_p)(entry_address)
     pack = struct.Struct(f"{len(signature.taken) + len(signature.outputs) + len(fixed) + 1 + len(functions)}q").pack
-    room = arena_bytes + ARENA_ALIGNMENT
     wrappers = [(place, signature.result(place).wrapper) for place in places]
 
     def native(*arguments: Any, alive: object = keep_alive) -> Any:
@@ -499,17 +500,11 @@ def _in_python(
             return otherwise
         buffers = signature.buffers(*arguments)
         results = [numpy.empty(shape, dtype) for shape, dtype, _ in signature.outputs]
-        try:
-            arena = _arenas.pop()
-        except IndexError:
-            arena = _NO_ARENA
-        if arena.size < room:
-            arena = numpy.empty(room, numpy.uint8)
-        start = -(-address_of(arena) // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
+        arena = _take_arena(arena_bytes) if arena_bytes else _NO_ARENA
         taken = [buffers[number] for number in signature.taken]
         addresses = [x.__array_interface__["data"][0] for x in (*taken, *results)]
-        entry(pack(*addresses, *fixed, start, *functions))
-        if arena.size <= LARGEST_KEPT_ARENA and len(_arenas) < KEPT_ARENAS:
+        entry(pack(*addresses, *fixed, arena[0], *functions))
+        if arena[1] <= LARGEST_KEPT_ARENA and len(_arenas) < KEPT_ARENAS:
             _arenas.append(arena)
         pool = [*buffers, *results]
         given = [pool[place] if wrap is None else wrap(pool[place]) for place, wrap in wrappers]
@@ -518,8 +513,20 @@ def _in_python(
     return native
 
 
-_NO_ARENA = numpy.empty(0, numpy.uint8)
-_arenas: list[numpy.ndarray] = []
+_Arena = tuple[int, float, Any]  # where it begins, how many bytes it has, and what keeps it alive
+_NO_ARENA: _Arena = (ARENA_ALIGNMENT, math.inf, None)
+_arenas: list[_Arena] = []
+
+
+def _take_arena(size: int) -> _Arena:
+    try:
+        arena = _arenas.pop()
+        if arena[1] >= size:
+            return arena
+    except IndexError:
+        pass
+    block = numpy.empty(size + ARENA_ALIGNMENT, numpy.uint8)
+    return -(-address_of(block) // ARENA_ALIGNMENT) * ARENA_ALIGNMENT, size, block
 
 
 def free_arenas() -> None:
