@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.contraction.text import Module
+from funcgrad.compiler.contraction.text import Module, has_masks
 from funcgrad.compiler.loops import (
     BINARY,
     COMPARISONS,
@@ -42,6 +42,8 @@ from funcgrad.compiler.loops import (
     statements,
 )
 
+MOST_LANES = 128
+LITTLE_WORK = 10  # operations
 REGISTERS_AT_A_TIME = 2  # vectors of two registers: the second one works while the first one waits
 
 # Types
@@ -118,6 +120,7 @@ class KernelWriter:
         self.addresses: dict[Buffer, str] = {}
         self.vector_axis: Axis | None = None
         self.lanes = 1
+        self.mask = ""  # of the last vector of a loop, which has lanes that are left out
         loaded = loaded_buffers(kernel)
         self.changing = {x.buffer for x in statements(kernel.body) if isinstance(x, Store)} & loaded
         self.changes: dict[Expression, bool] = {}
@@ -193,6 +196,13 @@ class KernelWriter:
             wide = "i8" if lanes == 1 else f"<{lanes} x i8>"
             name = self.line(f"zext {register_type(dtype, lanes)} {name} to {wide}")
         vector = kind if lanes == 1 else f"<{lanes} x {kind}>"
+        if step == 1 and lanes > 1 and self.mask:
+            function = self.writer.intrinsic(
+                f"llvm.masked.store.v{lanes}{_mangled(kind)}.p0", "void", [vector, "ptr", "i32", f"<{lanes} x i1>"]
+            )
+            place = self.place(store.buffer, store.index)
+            self.do(f"call void @{function}({vector} {name}, ptr {place}, i32 {dtype.itemsize}, {self.mask})")
+            return
         if lanes == 1 or step == 1:
             place = self.place(store.buffer, store.index)
             self.do(f"store {vector} {name}, ptr {place}, align {dtype.itemsize}")
@@ -203,7 +213,7 @@ class KernelWriter:
             "void",
             [vector, f"<{lanes} x ptr>", "i32", f"<{lanes} x i1>"],
         )
-        mask = f"<{lanes} x i1> splat (i1 true)"
+        mask = self.mask or f"<{lanes} x i1> splat (i1 true)"
         self.do(f"call void @{function}({vector} {name}, <{lanes} x ptr> {pointers}, i32 {dtype.itemsize}, {mask})")
 
     def write_loop(self, loop: Loop) -> None:
@@ -211,24 +221,87 @@ class KernelWriter:
         lanes = self.lanes_of(loop) if vector and self.vector_axis is None else 1
         collected = [x for x in loop.body if isinstance(x, Accumulate)]
         extent = loop.axis.extent
+        rest = extent % lanes
+        whole = extent - rest
+        masked = rest > 0 and self.may_mask(loop)
         if parallel:
-            if lanes > 1:
-                span = self.line("sub i64 %high, %low")
-                rest = self.line(f"and i64 {span}, {lanes - 1}")
-                middle = self.line(f"sub i64 %high, {rest}")
-                self.write_loop_part(loop, "%low", middle, lanes, [], None)
-                self.write_loop_part(loop, middle, "%high", 1, [], None)
+            if rest == 0:
+                self.write_loop_part(loop, "%low", "%high", lanes, [], None)
+                return
+            short = self.line(f"icmp slt i64 %high, {whole}")
+            middle = self.line(f"select i1 {short}, i64 %high, i64 {whole}")
+            self.write_loop_part(loop, "%low", middle, lanes, [], None)
+            if masked:
+                self.write_last(loop, whole, rest, [], None, is_last="%high")
             else:
-                self.write_loop_part(loop, "%low", "%high", 1, [], None)
+                self.write_loop_part(loop, middle, "%high", 1, [], None)
             return
-        whole = extent - extent % lanes
         values: list[str] | None = None
         if whole:
             values = self.write_loop_part(loop, "0", str(whole), lanes, collected, None)
-        if extent - whole or not extent:
+        if masked:
+            values = self.write_last(loop, whole, rest, collected, values)
+        elif rest or not extent:
             values = self.write_loop_part(loop, str(whole), str(extent), 1, collected, values)
         for statement, name in zip(collected, values or [], strict=True):
             self.keep_accumulated(statement.accumulator, name)
+
+    def may_mask(self, loop: Loop) -> bool:
+        """Whether the CPU can leave out lanes of all that a vector loop loads and stores."""
+        sizes = {x.dtype.itemsize for x in expressions_in(loop.body) if x.operation == "load" and loop.axis in x.axes}
+        sizes |= {x.buffer.dtype.itemsize for x in statements(loop.body) if isinstance(x, Store)}
+        return all(has_masks(self.writer.target, size) for size in sizes)
+
+    def write_last(
+        self,
+        loop: Loop,
+        first: int,
+        count: int,
+        collected: list[Accumulate],
+        start: list[str] | None,
+        is_last: str = "",
+    ) -> list[str]:
+        """The last elements of a vector loop, too few for a vector: one whose other lanes are left out.
+
+        With `is_last`, only where that is the end of the loop.
+        """
+        block, after = self.label(), self.label()
+        self.lanes = 1 << (count - 1).bit_length()
+        level = Level(loop.axis, str(first), self.lanes)
+        self.levels.append(level)
+        self.vector_axis = loop.axis if self.lanes > 1 else None
+        if count < self.lanes:
+            flags = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(self.lanes))
+            self.mask = f"<{self.lanes} x i1> <{flags}>"
+        if is_last:
+            self.block = block
+        self.write(loop.body)
+        values = []
+        for statement in collected:
+            accumulator, dtype = statement.accumulator, statement.accumulator.dtype
+            name = self.operand(statement.value, self.lanes)
+            if self.mask:
+                kind, neutral = register_type(dtype, self.lanes), number_text(accumulator.initial)
+                neutral = vector_constant(dtype, neutral, self.lanes)
+                name = self.line(f"select {self.mask}, {kind} {name}, {kind} {neutral}")
+            values.append((accumulator, name))
+        self.levels.pop()
+        if is_last:
+            here = self.line(f"icmp eq i64 {is_last}, {first + count}")
+            self.do(f"br i1 {here}, label %{block}, label %{after}")
+            self.levels[-1].lines.append(f"{block}:")
+        self.levels[-1].lines += level.lines
+        lanes, self.lanes, self.vector_axis, self.mask = self.lanes, 1, None, ""
+        if is_last:
+            self.do(f"br label %{after}")
+            self.start_block(after)
+        names = [self.across(accumulator, name, lanes) for accumulator, name in values]
+        if start is None:
+            return names
+        return [
+            self.combine(accumulator.operation, accumulator.dtype, old, new, 1)
+            for (accumulator, _), old, new in zip(values, start, names, strict=True)
+        ]
 
     def keep_accumulated(self, accumulator: Accumulator, name: str) -> None:
         lanes = self.lanes if self.vector_axis in accumulator.axes and name[0] == "%" else 1
@@ -314,12 +387,18 @@ class KernelWriter:
 
     def lanes_of(self, loop: Loop) -> int:
         """How many neighbours a vector loop takes at a time."""
-        widest = 1
+        widest, work = 1, 0
         for x in expressions_in(loop.body):
             if x.operation not in ("constant", "index", "quotient", "remainder", "bounded") and loop.axis in x.axes:
-                widest = max(widest, computing_dtype(x.dtype).itemsize)
-        lanes = max(1, REGISTERS_AT_A_TIME * self.writer.target.vector_bytes // widest)
-        while lanes > max(loop.axis.extent, 1):
+                widest, work = max(widest, computing_dtype(x.dtype).itemsize), work + 1
+        target = self.writer.target
+        registers = REGISTERS_AT_A_TIME
+        if work <= LITTLE_WORK and any(isinstance(x, Accumulate) for x in loop.body):
+            registers = target.vector_registers // 4  # sums that wait for each other; and in many parts they are exact
+        lanes = max(1, min(MOST_LANES, registers * target.vector_bytes // widest))
+        # One vector whose last lanes are left out is better than several small ones.
+        enough = 2 * loop.axis.extent - 1 if self.may_mask(loop) else loop.axis.extent
+        while lanes > max(enough, 1):
             lanes //= 2
         return lanes
 
@@ -539,9 +618,17 @@ class KernelWriter:
         kind, size = memory_type(x.dtype), x.dtype.itemsize
         step = index.factor(self.vector_axis) if lanes > 1 else 0
         vector = kind if lanes == 1 else f"<{lanes} x {kind}>"
-        if lanes == 1 or step == 1:
+        if step == 1 and lanes > 1 and self.mask:
+            function = self.writer.intrinsic(
+                f"llvm.masked.load.v{lanes}{_mangled(kind)}.p0", vector, ["ptr", "i32", f"<{lanes} x i1>", vector]
+            )
+            place = self.place(buffer, index)
+            name = self.line(
+                f"call {vector} @{function}(ptr {place}, i32 {size}, {self.mask}, {vector} zeroinitializer)", level
+            )
+        elif lanes == 1 or step == 1:
             name = self.line(f"load {vector}, ptr {self.place(buffer, index)}, align {size}", level)
-        elif step == -1:
+        elif step == -1 and not self.mask:
             place = self.place(buffer, index, shift=1 - lanes)
             backward = self.line(f"load {vector}, ptr {place}, align {size}", level)
             order = ", ".join(f"i32 {lane}" for lane in reversed(range(lanes)))
@@ -553,9 +640,10 @@ class KernelWriter:
                 vector,
                 [f"<{lanes} x ptr>", "i32", f"<{lanes} x i1>", vector],
             )
-            mask = f"<{lanes} x i1> splat (i1 true)"
+            mask = self.mask or f"<{lanes} x i1> splat (i1 true)"
             name = self.line(
-                f"call {vector} @{function}(<{lanes} x ptr> {pointers}, i32 {size}, {mask}, {vector} poison)", level
+                f"call {vector} @{function}(<{lanes} x ptr> {pointers}, i32 {size}, {mask}, {vector} zeroinitializer)",
+                level,
             )
         if x.dtype.kind == "b":
             zero = "0" if lanes == 1 else "zeroinitializer"
