@@ -24,7 +24,7 @@ import numpy
 from funcgrad.compiler.contraction.finish import call_finish, write_finish
 from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Epilogue, Frame, Patches
 from funcgrad.compiler.contraction.kernel import write_contraction
-from funcgrad.compiler.contraction.patches import merged, patches_address, place_of, write_turned
+from funcgrad.compiler.contraction.patches import kernel_order, merged, patches_address, place_of, write_turned
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
 from funcgrad.compiler.contraction.text import Module, element_of, vector
 from funcgrad.compiler.machine import Target
@@ -194,7 +194,9 @@ def plan_convolution(
         grain = max(1, (1 << 15) // max(1, k * groups * DEPTHWISE_ROWS))
         steps = (("_pack", k, max(1, 4096 // groups)), ("", blocks, grain))
     else:
-        steps = (("_pack", product.pack_tasks, 1), ("", product.tasks, product.grain))
+        pack = product.pack_tasks * kernel_order(patches)[2][0][0]
+        grain = max(1, (1 << 15) * pack // (groups * outputs * k))
+        steps = (("_pack", pack, grain), ("", product.tasks, product.grain))
     return ConvolutionPlan(
         steps=(("_prepare", prepare, max(1, (1 << 15) // max(1, strip))), *steps),
         numbers=tuple(numbers),

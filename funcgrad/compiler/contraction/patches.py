@@ -96,10 +96,27 @@ def write_patch_rows(kernel: Frame, name: str) -> None:
     text.finish()
 
 
+def kernel_order(patches: Patches) -> tuple[int | None, list[int], list[tuple[int, int, int]]]:
+    """In what order kernels are copied.
+
+    Returns:
+        Which digit of k has elements that are neighbours in memory, if those of outputs are not; how far apart the
+        elements of each digit are in k; and all other digits, at least one, those with the largest steps first: (how
+        many, how far apart in memory, how far apart in k).
+    """
+    digits = patches.kernel
+    near = None
+    if patches.kernel_output != 1:
+        near = next((at for at, (count, apart) in enumerate(digits) if count > 1 and apart == 1), None)
+    weights = [_length(digits[at + 1 :]) for at in range(len(digits))]
+    others = [(*digits[at], weights[at]) for at in range(len(digits)) if at != near] or [(1, 0, 0)]
+    return near, weights, sorted(others, key=lambda digit: -digit[1])
+
+
 def write_pack_kernels(kernel: Frame, name: str) -> None:
     """`void name(ptr context, i64 low, i64 high)`: copies kernels, as columns of b, into panels.
 
-    Task t is panel t % panels of group t // panels.
+    A task is one number of the outermost digit, in one panel of a group.
     """
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
     patches, shape, number, element = kernel.spec.patches, kernel.shape, kernel.number, kernel.b
@@ -109,21 +126,11 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
     panels = -(-patches.outputs // shape.width)
     size = -(-patches.outputs // shape.lanes) * shape.lanes * depth
 
-    # The digit of k whose elements are neighbours, if those of outputs are not.
-    near = next((at for at, (count, apart) in enumerate(patches.kernel) if count > 1 and apart == 1), None)
-    if patches.kernel_output == 1:
-        near = None
-    weights = [_length(patches.kernel[at + 1 :]) for at in range(len(patches.kernel))]
-    others = sorted(
-        (
-            (count, apart, weight)
-            for at, ((count, apart), weight) in enumerate(zip(patches.kernel, weights, strict=True))
-            if at != near
-        ),
-        key=lambda digit: -digit[1],
-    )
+    near, weights, others = kernel_order(patches)
+    (outermost, apart, by), *others = others
 
     def task(t: str, _: list[str]) -> None:
+        t, first = text.divide(t, outermost)
         group, number_of_panel = text.divide(t, panels)
         source = text.at(b, element.kind, text.mul(group, patches.kernel_group))
         base = text.at(scratch, number, text.mul(group, size))
@@ -169,7 +176,8 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
 
                 write_turned(text, element, None, kernel, (width, count), read, write)
 
-            over_digits(text, others, row if near is None else turned)
+            body = row if near is None else turned
+            over_digits(text, others, body, text.mul(first, apart), text.mul(first, by))
 
         panel(n0)
 
@@ -247,8 +255,8 @@ def over_digits(
     text: Function,
     digits: Sequence[tuple[int, int, int]],
     body: Callable[[str, str], None],
-    place: str = "0",
-    k: str = "0",
+    place: str,
+    k: str,
 ) -> None:
     """`body(place, k)` for all combinations of digits: (how many, how far apart in memory, how far apart in k)."""
     if not digits:
