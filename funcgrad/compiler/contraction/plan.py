@@ -18,7 +18,7 @@ PARTIAL_BYTES = 128 * 1024  # of c, on the stack
 TASK = 1 << 21  # multiplications that are worth the attention of a thread, at least
 READING_TASK = 1 << 18  # the same, where each number of a matrix is used once
 TASKS = 32  # that are enough to share out
-STREAM_BYTES, STREAMS = 256 * 1024, 8  # from which size on a matrix is read by that many rows at a time
+STREAM_BYTES, STREAMS = 256 * 1024, 16  # from which size on a matrix is read by that many rows at a time
 CHUNK = 1 << 15  # multiplications that are worth a turn of a thread
 
 
@@ -175,7 +175,7 @@ def plan_contraction(
         block_m, block_n = (m, 1) if n == 1 else (max(1, 256 // 4 * 4), 256)
         block_m = min(max(m, 1), max(8, _multiple(enough // max(1, k * min(n, block_n)), 8)))
     else:
-        by_rows = max(512, min(2048, n // 4)) if streams else 512
+        by_rows = max(1024, min(2048, n // 4)) if streams else 512
         most = {
             "in_place": by_rows,
             "in_place_turned": by_rows,
