@@ -327,6 +327,8 @@ class KernelWriter:
         self.block = head
         phis = [self.name() for _ in collected]
         inside = [self.lanes if self.depends_on_vector(x) else 1 for x in collected]
+        for statement, phi, width in zip(collected, phis, inside, strict=True):
+            level.values["accumulated", statement.accumulator] = phi, width  # so far
         self.write(loop.body)
         after_body = []
         for statement, phi, width in zip(collected, phis, inside, strict=True):

@@ -494,7 +494,7 @@ class Accumulator:
 
 
 def accumulated(accumulator: Accumulator) -> Expression:
-    """What an accumulator has come to when its loop is over."""
+    """What an accumulator has come to when its loop is over; in the loop, what it had come to before this step."""
     return expression("accumulated", accumulator.dtype, (), accumulator)
 
 

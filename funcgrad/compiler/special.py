@@ -204,19 +204,15 @@ def _running(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
                 along = step * -1 + (length - 1) if reverse else step
                 return (*index[:axis], along, *index[axis:])
 
-            def at(step: Index) -> Index:
-                return flatten(place(step), x.shape)
-
-            step = Axis(length - 1, "k")
-            before = load(buffers[result], at(axis_index(step)))
-            taken = element(buffers, x, place(axis_index(step) + 1))
-            begin = Store(buffers[result], at(constant_index(0)), element(buffers, x, place(constant_index(0))))
-            if length == 1:
-                return [begin]
-            return [
-                begin,
-                Loop(step, [Store(buffers[result], at(axis_index(step) + 1), binary(operation, before, taken))]),
-            ]
+            outer = frozenset[Axis]().union(*(i.axes for i in index))
+            # -0.0 is what changes no float, not even another -0.0.
+            first = -0.0 if operation == "add" else neutral(operation, x.dtype)
+            so_far = Accumulator(operation, x.dtype, first, outer, "s")
+            step = Axis(length, "k")
+            value = element(buffers, x, place(axis_index(step)))
+            following = binary(operation, accumulated(so_far), value)
+            store = Store(buffers[result], flatten(place(axis_index(step)), x.shape), following)
+            return [Loop(step, [store, Accumulate(so_far, value)])]
 
         return loops_over([*x.shape[:axis], *x.shape[axis + 1 :]], body)
 
