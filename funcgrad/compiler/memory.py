@@ -24,8 +24,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let this process keep memory that is freed, for the next arrays, instead of giving it back to the system.
 
-    Results are new arrays in each call. Memory that comes from the system comes page by page, each cleared before; for a
-    training step that took longer than all of its products. Of the C libraries only glibc gives a choice.
+    Results are new arrays in each call. Memory that comes from the system comes page by page, each cleared before;
+    for a training step that took longer than all of its products. Of the C libraries only glibc gives a choice.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
