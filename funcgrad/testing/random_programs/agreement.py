@@ -8,6 +8,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler import compile_program
+from funcgrad.config import config
 from funcgrad.testing.comparing import shortened
 from funcgrad.testing.random_programs.generating import Case
 from funcgrad.testing.random_programs.meaning import Buffers, Meaning, Runaway, Wobbled, epsilon
@@ -65,7 +66,7 @@ def check_agreement(
 
     Raises:
         Disagreement: if they do not agree, or if the compiler fails, changes its inputs, gives other results when it is
-            run once more, or calls callbacks in another order.
+            run once more, on one thread, or calls callbacks in another order.
     """
     program = case.program
     expected, expected_effects = _run(case, reference, "the reference")
@@ -78,10 +79,13 @@ def check_agreement(
     judge = Judge(case)
     judge.check(expected, reference, "evaluation of one equation after the other", plain)
     judge.check(found, compiler, reference, expected)
-    again, _ = _run(case, compiler, compiler)
+    with config.override(threads=1):
+        again, _ = _run(case, compiler, compiler)
     for i, (x, y) in enumerate(zip(found, again, strict=True)):
         if not same_bits(x, y):
-            raise Disagreement("not repeatable", f"{compiler} gives another output {i} when it runs once more", i)
+            raise Disagreement(
+                "not repeatable", f"{compiler} gives another output {i} when it runs once more, on one thread", i
+            )
     if effects != expected_effects and judge.effects_are_certain(expected_effects):
         raise Disagreement("effects", f"{compiler} called {effects} where {reference} called {expected_effects}")
     if tally is not None:

@@ -291,7 +291,7 @@ class Wobbled(Meaning):
         moving = [self.moved(x, eps) for x in moving]
         if params.get("preferred_element_type") is not None:
             params["preferred_element_type"] = None
-        if self.random.random() < 0.4 and not short:
+        if self.random.random() < 0.4:
             moving = self.reordered(primitive, params, moving, operands)
         result = numpy.asarray(primitive.evaluate(*moving, *rest, **params))
         bound: Any = 0.0
@@ -321,8 +321,9 @@ class Wobbled(Meaning):
         return numpy.where(numpy.isfinite(x), x + error * self.random.uniform(-1, 1, x.shape), x)
 
     def reordered(self, primitive: Primitive, params: dict[str, Any], moving: Buffers, operands: Buffers) -> Buffers:
-        """The elements in another order where that is the same sum, and in the dtype of the operands."""
-        moving = [x.astype(y.dtype) for x, y in zip(moving, operands, strict=False)]
+        """The elements in another order where that is the same sum, and in the dtype in which it is computed."""
+        narrow = [dtypes.float32 if y.dtype.itemsize == 2 else y.dtype for y in operands]
+        moving = [x.astype(dtype) for x, dtype in zip(moving, narrow, strict=False)]
         if primitive is reduce_sum or primitive is reductions.reduce_prod:
             for axis in params["axes"]:
                 moving[0] = numpy.take(moving[0], self.random.permutation(moving[0].shape[axis]), axis)
