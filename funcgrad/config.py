@@ -24,6 +24,7 @@ Value = TypeVar("Value")
 
 MOST_THREADS = 256
 VECTOR_BITS = (0, 128, 256, 512)
+COMPILERS = ("default", "reference")
 GIBIBYTE = 1 << 30
 
 
@@ -102,6 +103,12 @@ def _check_bytes(value: Any) -> int:
     return number
 
 
+def _check_compiler(value: Any) -> str:
+    if value not in COMPILERS:
+        raise ValueError
+    return value
+
+
 def _check_folder(value: Any) -> str | None:
     if value is None:
         return None
@@ -155,6 +162,15 @@ class Config:
         f"a whole number from 1 to {MOST_THREADS}",
         """How many threads compiled code runs on, the calling one included: an int, by default the number of CPUs that
         this process may use. Environment variable FUNCGRAD_THREADS. Results are bitwise the same for any number.""",
+    )
+    compiler = Setting(
+        "FUNCGRAD_COMPILER",
+        lambda: "default",
+        _check_compiler,
+        "'default' or 'reference'",
+        """What runs functions whose `jit` names no compiler: "default" makes native code; "reference" runs what was
+        traced as it stands, one operation after the other, to find out whether an unexpected result comes from
+        compiling. Environment variable FUNCGRAD_COMPILER.""",
     )
     vector_bits = Setting(
         "FUNCGRAD_VECTOR_BITS",

@@ -16,6 +16,7 @@ os.environ["FUNCGRAD_CHECK_ANNOTATIONS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jaxtyping
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Only the modules that a user of arrays calls. In the eager core, a check of every argument of every operation would
@@ -36,3 +37,13 @@ settings.register_profile(
     "thorough", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("FUNCGRAD_HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items):
+    """The suite also runs with FUNCGRAD_COMPILER=reference, without the tests that are about native code."""
+    from funcgrad.config import config
+
+    if config.compiler == "reference":
+        for item in items:
+            if item.get_closest_marker("native"):
+                item.add_marker(pytest.mark.skip(reason="is about native code, and FUNCGRAD_COMPILER=reference"))

@@ -22,6 +22,7 @@ def fresh(monkeypatch) -> Config:
 
 def test_defaults(fresh):
     assert fresh.threads == usable_cpus() >= 1
+    assert fresh.compiler == "default"
     assert fresh.vector_bits is None
     assert fresh.cache_bytes == 2**30
     assert fresh.cache_folder == user_cache_folder()
@@ -30,12 +31,14 @@ def test_defaults(fresh):
 
 def test_environment(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("FUNCGRAD_THREADS", "3")
+    monkeypatch.setenv("FUNCGRAD_COMPILER", "reference")
     monkeypatch.setenv("FUNCGRAD_VECTOR_BITS", "0")
     monkeypatch.setenv("FUNCGRAD_CACHE", "off")
     monkeypatch.setenv("FUNCGRAD_CACHE_BYTES", "12")
     monkeypatch.setenv("FUNCGRAD_DUMP", str(tmp_path))
     assert (fresh.threads, fresh.vector_bits, fresh.cache_folder, fresh.cache_bytes) == (3, 0, None, 12)
     assert fresh.dump_folder == str(tmp_path)
+    assert fresh.compiler == "reference"
     fresh.threads = 1
     assert fresh.threads == 1
 
@@ -61,6 +64,8 @@ def test_an_empty_variable_is_none(fresh, monkeypatch):
         ("threads", True),
         ("threads", None),
         ("threads", 10**6),
+        ("compiler", "fast"),
+        ("compiler", None),
         ("vector_bits", 64),
         ("vector_bits", "wide"),
         ("cache_bytes", -1),
@@ -136,4 +141,22 @@ def test_platforms(monkeypatch, tmp_path):
 
 def test_it_shows_itself():
     with fg.config.override(threads=2):
-        assert repr(fg.config).startswith("config(threads=2, vector_bits=")
+        assert repr(fg.config).startswith("config(threads=2, compiler=")
+
+
+def test_the_reference_runs_what_names_no_compiler():
+    function = fg.jit(lambda x: fg.numpy.sin(x) + x)
+    x = fg.numpy.ones(4)
+    with fg.config.override(compiler="reference"):
+        expected = [function(x).tolist() for _ in range(4)]  # later calls take a shorter way
+    assert _compilers(function.lower(x).program) == {"reference"}
+    with fg.config.override(compiler="default"):
+        assert [function(x).tolist() for _ in range(4)] == [pytest.approx(values) for values in expected]
+    assert _compilers(function.lower(x).program) == {"default", "reference"}
+    with fg.config.override(compiler="reference"):
+        assert [function(x).tolist() for _ in range(4)] == expected
+
+
+def _compilers(program):
+    """Those that have made something of a Program."""
+    return {key[1] for key in program._derived if key[0] == "executable"}

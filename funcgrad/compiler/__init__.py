@@ -45,7 +45,12 @@ COMPILERS: dict[str, Callable[[Program], Executable]] = {
 
 
 def compile_program(program: Program, compiler: str = "default") -> Executable:
-    """A function from the buffers of the inputs to the buffers of the outputs; made once for a Program."""
+    """A function from the buffers of the inputs to the buffers of the outputs; made once for a Program.
+
+    "default" leaves the choice to `fg.config.compiler`.
+    """
+    if compiler == "default":
+        compiler = config.compiler
     return program.derived(("executable", compiler, config.vector_bits), lambda: _compiled(program, compiler))
 
 

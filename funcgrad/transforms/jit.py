@@ -428,7 +428,8 @@ def _forget_all_short_ways(_: Any) -> None:
         function._forget_short_ways()
 
 
-# A short way leads to code that was made for the vectors of its time.
+# A short way leads to code that was made by the compiler and for the vectors of its time.
+config.watch("compiler", _forget_all_short_ways)
 config.watch("vector_bits", _forget_all_short_ways)
 
 
@@ -449,7 +450,7 @@ def jit(
         static_argnums: positions of arguments that are Python values to specialise on; they must be hashable.
         static_argnames: the same by name.
         donate_argnums: positions of arguments whose memory may be reused for results; they cannot be used afterwards.
-        compiler: "default", or "reference" to run the Program just as it was traced.
+        compiler: "default" for that of `fg.config.compiler`, or "reference" to run the Program just as it was traced.
 
     Returns:
         The compiled function, with `lower(*args)` to look at its Program and `clear_cache()`.
