@@ -23,7 +23,7 @@ The *time* of a value is the pass in which it is computed; of the result of a re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,9 @@ from funcgrad.compiler.simplify import uniform_number
 from funcgrad.program import Equation, Variable
 
 KEEP_FROM = 6  # operations (quick ones count 1, others 8) from which on a value is kept rather than computed again
+PART = 1 << 14  # elements at least that are reduced to one
+MOST_PARTS = 64
+ENOUGH_TASKS = 8  # of outer loops, from which on there is no need for parts
 LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
 ALL_ROWS = 1 << 18  # and all of a kernel's together
 
@@ -112,19 +115,87 @@ class KernelWriter:
         groups = self.merged_groups()
         outer = [group for group in groups if group[0] not in self.cluster.inner]
         self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
+        self.part: Axis | None = None
+        parts = self.count_of_parts(outer)
+        if parts > 1:
+            return self.write_in_parts(outer, parts)
+        loops = self.outer_loops(outer)
+        return [finished(loops([*self.passes(), *self.outer_stores()]))]
+
+    def outer_loops(self, groups: Sequence[list[Axis]]) -> Callable[[list[Statement]], list[Statement]]:
+        """New axes for the outer groups; gives what puts their loops around a body."""
         self.values: dict[Axis, Index] = {}
+        groups = list(groups)
         # The innermost outer group is the one of vectors, unless vectors run along a row.
         vector = None
-        if outer and not (self.inner and self.in_rows):
-            vector = self.new_axis(outer.pop(), "j")
-        rows = self.collapsed(outer)
-        self.outer_axes = frozenset(axis for axis in (rows, vector) if axis is not None)
-        body: list[Statement] = list(self.passes())
-        if vector is not None:
-            body = [Loop(vector, body, "parallel vector" if rows is None else "vector")]
-        if rows is not None:
-            body = [Loop(rows, body, "parallel")]
-        return [finished(body)]
+        if groups and not (self.inner and self.in_rows):
+            vector = self.new_axis(groups.pop(), "j")
+        rows = self.collapsed(groups)
+        self.outer_axes = frozenset(axis for axis in (self.part, rows, vector) if axis is not None)
+        outermost = "" if self.part is not None else "parallel"
+
+        def around(body: list[Statement]) -> list[Statement]:
+            if vector is not None:
+                body = [Loop(vector, body, f"{outermost} vector".strip() if rows is None else "vector")]
+            if rows is not None:
+                body = [Loop(rows, body, outermost or "serial")]
+            return body if self.part is None else [Loop(self.part, body, "parallel")]
+
+        return around
+
+    # A reduction to few numbers has no outer loop that would be worth dividing among threads. It is done in parts, and
+    # then the results of the parts are reduced. They are the same parts however many threads there are.
+
+    def count_of_parts(self, outer: Sequence[list[Axis]]) -> int:
+        reductions = self.reductions()
+        once = bool(reductions) and all(self.time[x] == 1 for x in reductions)
+        if not once or any(self.time[x] for x in self.stored if self.level(x) == FULL):
+            return 1
+        extents = [axis.extent for group in outer for axis in group]
+        kept, reduced = math.prod(extents), math.prod(axis.extent for axis in self.inner)
+        vectors = 1 if self.in_rows or not outer else math.prod(axis.extent for axis in outer[-1])
+        if kept * reduced < 2 * PART or kept // vectors * -(-vectors // 128) >= ENOUGH_TASKS:
+            return 1
+        length = math.prod(axis.extent for axis in self.inner_groups[0])
+        most = min(MOST_PARTS, kept * reduced // PART)
+        return max(parts for parts in range(1, most + 1) if length % parts == 0)
+
+    def write_in_parts(self, outer: Sequence[list[Axis]], parts: int) -> list[Kernel]:
+        reductions = self.reductions()
+        kept = math.prod(axis.extent for axis in self.cluster.outer)
+        partial = {
+            x: Buffer(parts * kept, collecting_dtype(self.definition[x]), f"parts{number}")
+            for number, x in enumerate(reductions)
+        }
+        self.part = Axis(parts, "p")
+        loops = self.outer_loops(outer)
+        body = self.passes()
+        place = axis_index(self.part) * kept + self.outer_place()
+        stores = [Store(partial[x], place, accumulated(self.accumulators[x])) for x in reductions]
+        first = finished(loops([*body, *stores]))
+
+        self.part = None
+        self.memo.clear()
+        loops = self.outer_loops(outer)
+        part = Axis(parts, "p")
+        place = axis_index(part) * kept + self.outer_place()
+        collected: list[Statement] = []
+        for number, x in enumerate(reductions):
+            dtype, operation = collecting_dtype(self.definition[x]), REDUCTIONS[self.definition[x].primitive]
+            self.accumulators[x] = Accumulator(
+                operation, dtype, neutral(operation, dtype), self.outer_axes, f"s{number}"
+            )
+            collected.append(Accumulate(self.accumulators[x], load(partial[x], place)))
+        gather = Loop(part, collected, "serial" if self.outer_axes else "vector")
+        return [first, finished(loops([gather, *self.outer_stores()]))]
+
+    def outer_place(self) -> Index:
+        """The number of the outer index, when all of them are counted in order."""
+        outer = self.cluster.outer
+        return flatten([self.values[axis] for axis in outer], [axis.extent for axis in outer])
+
+    def reductions(self) -> list[Variable]:
+        return [x for x in self.definition if is_reduction(self.definition[x])]
 
     # Axes
 
@@ -166,6 +237,16 @@ class KernelWriter:
         self.values |= zip(group, unflatten(axis_index(merged), extents), strict=True)
         return merged
 
+    def inner_axis(self, group: Sequence[Axis], number: int, name: str) -> Axis:
+        """An axis for a group of inner ones; of the first group, only what belongs to one part."""
+        if self.part is None or number > 0:
+            return self.new_axis(group, name)
+        extents = [axis.extent for axis in group]
+        axis = Axis(math.prod(extents) // self.part.extent, name)
+        place = axis_index(self.part) * axis.extent + axis_index(axis)
+        self.values |= zip(group, unflatten(place, extents), strict=True)
+        return axis
+
     def collapsed(self, groups: Sequence[Sequence[Axis]]) -> Axis | None:
         """One axis for all outer loops, so that there is enough to be divided among threads."""
         axes = [axis for group in groups for axis in group]
@@ -203,14 +284,18 @@ class KernelWriter:
     def level(self, x: Variable) -> str:
         return self.cluster.level[self.definition[x]]
 
+    def outer_stores(self) -> list[Statement]:
+        """What is stored when the reductions of one outer index are done."""
+        return [self.store(x, -1) for x in self.stored if self.cluster.inner and self.level(x) == OUTER]
+
     def passes(self) -> list[Statement]:
-        """The statements for one outer index."""
+        """The loops for one outer index."""
         cluster = self.cluster
         if not cluster.inner:
             self.compute_members(0)
             return [self.store(x, 0) for x in self.stored]
         full = [x for x in self.stored if self.level(x) == FULL]
-        reductions = [x for x in self.definition if is_reduction(self.definition[x])]
+        reductions = self.reductions()
         count = max([self.time[x] for x in reductions] + [self.time[x] + 1 for x in full])
         bodies: list[list[Statement]] = []
         loops: list[list[Axis]] = []
@@ -220,7 +305,7 @@ class KernelWriter:
             self.values = dict(outer)
             loops.append(
                 [
-                    self.new_axis(group, f"k{number}" if n == 0 else f"k{number}_{n}")
+                    self.inner_axis(group, n, f"k{number}" if n == 0 else f"k{number}_{n}")
                     for n, group in enumerate(self.inner_groups)
                 ]
             )
@@ -239,7 +324,7 @@ class KernelWriter:
             if body:
                 written += self.nested(axes, body)
         self.values = outer
-        return [*written, *(self.store(x, count) for x in self.stored if self.level(x) == OUTER)]
+        return written
 
     def compute_members(self, number: int) -> None:
         """Compute what is new in a pass in the order of the Program, since it may be longer than recursion goes
