@@ -55,6 +55,7 @@ class Cluster:
             axes (OUTER).
         reads: what it reads, of others and of its own.
         counted: axes whose own value is used.
+        read_by_full: variables that full members depend on, themselves or by way of others.
         alone: whether it is an equation that is not computed element by element and takes in no others.
     """
 
@@ -65,6 +66,7 @@ class Cluster:
         self.level: dict[Equation, str] = {}
         self.reads: list[Read] = []
         self.counted: frozenset[Axis] = frozenset()
+        self.read_by_full: set[Variable] = set()
         self.alone = alone
         self.needs = 0  # the numbers of the clusters that have to run before, as bits
 
@@ -108,6 +110,7 @@ class Fuser:
         self.clusters: list[Cluster] = []
         self.home: dict[Variable, Cluster] = {}
         self.reduced_size: dict[Variable, int] = {}
+        self.reader_is_full = False
 
     def run(self) -> list[Cluster]:
         for equation in self.program.equations:
@@ -158,6 +161,8 @@ class Fuser:
                 self.note_reads(cluster, self.inlined[x], index)
                 return
         if type(x) is Variable:
+            if self.reader_is_full:
+                cluster.read_by_full.add(x)
             read = Read(x, cluster, index)
             cluster.reads.append(read)
             self.reads.setdefault(x, []).append(read)
@@ -216,6 +221,7 @@ class Fuser:
         self.inlined[result] = equation
         for read in self.reads.pop(result):
             read.cluster.reads.remove(read)
+            self.reader_is_full = result in read.cluster.read_by_full
             self.note_reads(read.cluster, equation, read.index)
 
     def wanted_in_memory(self, variable: Variable) -> bool:
@@ -296,8 +302,9 @@ class Fuser:
             inner_last = all(axis in cluster.inner for axis in cluster.axes[len(cluster.outer) :])
             if trailing and inner_last:
                 return OUTER if cluster.index(x.shape, FULL) is not None else None
+            # Reduced axes that are not the last ones mean that each pass goes through all of memory again.
             same = [(axis in cluster.inner, axis.extent) for axis in cluster.axes] == lengths
-            return OUTER if same else None
+            return OUTER if same and result not in cluster.read_by_full else None
         return self.split(cluster, result.shape, index) if trailing and cluster.index(x.shape, FULL) else None
 
     def begin(self, equation: Equation, alone: bool) -> None:
@@ -319,6 +326,7 @@ class Fuser:
 
     def add(self, cluster: Cluster, equation: Equation, level: str) -> None:
         cluster.level[equation] = level
+        self.reader_is_full = level == FULL or not cluster.read_by_full.isdisjoint(equation.results)
         for x in equation.results:
             self.home[x] = cluster
             for read in self.reads.get(x, ()):
