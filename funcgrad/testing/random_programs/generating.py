@@ -22,6 +22,7 @@ from funcgrad.testing.random_programs.operations import (
     PRODUCTS,
     REDUCTIONS,
     again,
+    rows,
     twice,
     with_number,
 )
@@ -29,7 +30,8 @@ from funcgrad.testing.random_programs.operations import (
 USUAL = (ew.add, ew.sub, ew.mul, ew.div, ew.select, ew.max_, ew.neg, ew.exp, ew.tanh, ew.add, ew.mul)
 GROUPS: tuple[tuple[int, tuple[Any, ...]], ...] = (
     (15, tuple(ELEMENTWISE[x] for x in USUAL)),
-    (28, tuple(ELEMENTWISE.values())),
+    (25, tuple(ELEMENTWISE.values())),
+    (3, (rows,)),
     (20, tuple(MOVEMENT.values())),
     (5, (REDUCTIONS[reduce_sum], REDUCTIONS[reduce_max])),
     (11, tuple(REDUCTIONS.values())),

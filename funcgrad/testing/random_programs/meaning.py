@@ -303,6 +303,8 @@ class Wobbled(Meaning):
             open_ = numpy.isfinite(result) & (bound > limit)
             if open_.any():
                 result = numpy.where(open_, self.random.choice([numpy.nan, 0.0, numpy.inf], result.shape), result)
+        if primitive in PRODUCTS:
+            result = numpy.where(self.leaves_range(equation, operands), self.random.choice([numpy.nan, 0.0]), result)
         if primitive is conv_general_dilated and pads(params) and not numpy.isfinite(moving[1]).all():
             # A kernel that is infinite meets zeros that are padding, or is not multiplied with them at all.
             result = self.random.choice([numpy.nan, 0.0], result.shape)
@@ -310,6 +312,19 @@ class Wobbled(Meaning):
         if primitive is reduce_sum and terms > LONG_SUM:  # errors of a plain loop add up
             result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * terms**0.5
         return self.noisy(result.astype(dtype), 1.0)
+
+    def leaves_range(self, equation: Equation, operands: Buffers) -> numpy.ndarray:
+        """Where the large factors of a product overflow or its small ones vanish, so that the order counts."""
+        count = 2 if equation.primitive in OF_TWO else 1
+        dtype = equation.results[0].dtype
+        limits = numpy.finfo(dtypes.float32 if dtype.itemsize == 2 else dtypes.real_of(dtype))
+        sizes = [numpy.abs(x.astype(wide(x.dtype))) for x in operands[:count]]
+        sizes = [numpy.where(numpy.isfinite(x) & (x > 0), x, 1) for x in sizes]
+        large, small = (
+            equation.primitive.evaluate(*(bound(x, 1) for x in sizes), *operands[count:], **equation.params)
+            for bound in (numpy.maximum, numpy.minimum)
+        )
+        return (large > float(limits.max)) | (small < float(limits.tiny))
 
     def moved(self, x: numpy.ndarray, eps: float) -> numpy.ndarray:
         """Elements of a sum or product, each a little off."""

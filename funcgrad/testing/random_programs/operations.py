@@ -478,6 +478,48 @@ PRODUCTS: dict[Primitive, Operation] = {
 }
 
 
+# What layers are made of: rows that are read several times
+
+
+def _along(b: Builder, reduced: Any, x: Any, axes: Sequence[int]) -> Any:
+    """What was reduced, so that it broadcasts with `x`: repeated, or with axes of length one."""
+    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
+    if b.choices.chance(50):
+        return b.add(broadcast_in_dim, reduced, shape=x.shape, axes=kept)
+    return b.add(reshape, reduced, shape=tuple(n if a in kept else 1 for a, n in enumerate(x.shape)))
+
+
+def _softmax(b: Builder, x: Any, axes: tuple[int, ...]) -> None:
+    shifted = b.add(ew.sub, x, _along(b, b.add(reductions.reduce_max, x, axes=axes), x, axes))
+    exponentials = b.add(ew.exp, shifted)
+    total = b.add(reduce_sum, exponentials, axes=axes)
+    if b.choices.chance(30):
+        b.add(ew.sub, shifted, _along(b, b.add(ew.log, total), x, axes))
+        return
+    result = b.add(ew.div, exponentials, _along(b, total, x, axes))
+    if b.choices.chance(40):  # and back
+        cotangent = b.value(x.shape, x.dtype)
+        inner = b.add(reduce_sum, b.add(ew.mul, cotangent, result), axes=axes)
+        b.add(ew.mul, result, b.add(ew.sub, cotangent, _along(b, inner, x, axes)))
+
+
+def _normalized(b: Builder, x: Any, axes: tuple[int, ...]) -> None:
+    count = b.number(x.dtype, float(max(math.prod(x.shape[a] for a in axes), 1)))
+    mean = b.add(ew.div, b.add(reduce_sum, x, axes=axes), count)
+    centred = b.add(ew.sub, x, _along(b, mean, x, axes))
+    squares = b.add(reduce_sum, b.add(ew.integer_pow, centred, exponent=2), axes=axes)
+    variance = b.add(ew.add, b.add(ew.div, squares, count), b.number(x.dtype, 0.125))
+    result = b.add(ew.mul, centred, _along(b, b.add(ew.rsqrt, variance), x, axes))
+    b.add(ew.add, b.add(ew.mul, result, b.partner(result, x.dtype)), b.number(x.dtype, 0.5))
+
+
+def rows(b: Builder) -> None:
+    """A softmax, or a normalization, along some axes, forth and perhaps back."""
+    x = b.operand(FLOATS, lambda x: 0 not in x.shape, most=4, least=1)
+    axes = some(b.choices, range(len(x.shape)))
+    b.choices.pick((_softmax, _normalized))(b, x, tuple(axes or [len(x.shape) - 1]))
+
+
 # What invites a compiler to do less than it is told
 
 

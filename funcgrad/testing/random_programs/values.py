@@ -9,7 +9,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.testing.random_programs.choices import Choices
 
-LENGTHS = (1, 2, 2, 3, 3, 4, 5, 7, 8, 9, 16, 17, 33)
+LENGTHS = (1, 2, 2, 3, 3, 4, 5, 7, 8, 9, 16, 17, 33, 65, 130)
 """Lengths of axes: short ones, and what lies around the widths of vectors."""
 
 MOST_ELEMENTS = 4000
