@@ -543,9 +543,9 @@ def twice(b: Builder) -> None:
 
 def with_number(b: Builder) -> None:
     """An operation with a number that may change nothing."""
-    primitive = b.choices.pick((ew.add, ew.sub, ew.mul, ew.div, ew.add, ew.mul, ew.max_, ew.min_, ew.xor, ew.and_))
+    primitive = b.choices.pick((ew.add, ew.sub, ew.mul, ew.div, ew.add, ew.max_, ew.xor, ew.and_))
     x = b.operand((*FLOATS, *FLOATS, *INTEGERS) if primitive not in (ew.xor, ew.and_) else INTEGERS)
-    if dtypes.is_floating(x.dtype) and b.choices.chance(40):
+    if dtypes.is_floating(x.dtype) and b.choices.chance(60):
         x = b.add(ew.ceil, x)  # has zeros of both signs
     number: Any = b.number(x.dtype, b.choices.pick(NEUTRAL))
     if b.choices.chance(30):

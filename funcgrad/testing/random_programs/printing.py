@@ -64,7 +64,8 @@ class _Writer:
             return f"({''.join(self.param(x) + ', ' for x in value)})"
         if callable(value):
             name = getattr(value, "__name__", "")
-            return name if name == "no_derivative" else f"HostCall({name!r}, effects)"
+            effects = "None" if getattr(value, "effects", None) is None else "effects"
+            return name if name == "no_derivative" else f"HostCall({name!r}, {effects})"
         return repr(value)
 
     def equation(self, e: Equation) -> str:
