@@ -27,7 +27,7 @@ from funcgrad.compiler.loops import (
     select,
     unflatten,
 )
-from funcgrad.compiler.lower_elementwise import lower, supports
+from funcgrad.compiler.lower_complex import lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, is_reduction
 from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive
@@ -38,7 +38,7 @@ from funcgrad.primitives.gathering import fill_value, gather, left_axes
 from funcgrad.program import Equation
 
 Indices = tuple[Index, ...]
-Reader = Callable[[Indices], Expression]
+Reader = Callable[[Indices], Any]  # an Expression, or a Complex of two
 Rule = Callable[[Indices, Sequence[Reader], Equation], Any]
 
 
@@ -170,19 +170,18 @@ LOOKUPS: dict[Primitive, Rule] = {gather: _gather, movement.dynamic_slice: _dyna
 """These read at places that are only known when the program runs."""
 
 
-def is_supported_dtype(dtype: Any) -> bool:
-    """Whether kernels can load and store elements of a dtype."""
-    return dtype.kind != "c"
+def is_real(*values: Any) -> bool:
+    """Whether none of these arrays is complex. Complex elements are pairs, of which only movements and elementwise
+    functions know."""
+    return all(x.dtype.kind != "c" for x in values)
 
 
 def element_rule(equation: Equation) -> Rule | None:
     """The rule for an equation, or None if its elements are not computed one by one, or not natively."""
-    atoms = [*equation.operands, *equation.results]
-    if not all(is_supported_dtype(x.dtype) for x in atoms):
-        return None
     primitive, moved = equation.primitive, movement_rule(equation)
     if moved is not None:
-        return moved
+        return moved if primitive is not iota or is_real(*equation.results) else None
     if primitive in LOOKUPS:
-        return None if 0 in equation.operands[0].shape else LOOKUPS[primitive]
+        x = equation.operands[0]
+        return LOOKUPS[primitive] if is_real(x) and 0 not in x.shape else None
     return _elementwise if supports(primitive, [x.dtype for x in equation.operands], equation.params) else None

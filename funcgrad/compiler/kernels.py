@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from funcgrad import dtypes
 from funcgrad.array import Array
 from funcgrad.compiler.elements import LOOKUPS, Indices, element_rule, movement_rule
 from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
@@ -35,7 +36,6 @@ from funcgrad.compiler.loops import (
     Accumulator,
     Axis,
     Buffer,
-    Expression,
     Index,
     Kernel,
     Loop,
@@ -50,6 +50,7 @@ from funcgrad.compiler.loops import (
     load,
     unflatten,
 )
+from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.program import Equation, Variable
@@ -60,6 +61,12 @@ MOST_PARTS = 64
 ENOUGH_TASKS = 8  # of outer loops, from which on there is no need for parts
 LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
 ALL_ROWS = 1 << 18  # and all of a kernel's together
+
+
+def buffer_for(x: Any, name: str) -> Buffer:
+    """A buffer for an array. A complex number is two numbers, one after the other."""
+    size = math.prod(x.shape)
+    return Buffer(2 * size, dtypes.real_of(x.dtype), name) if x.dtype.kind == "c" else Buffer(size, x.dtype, name)
 
 
 class Buffers:
@@ -84,7 +91,7 @@ class Buffers:
         found = table.get(key)
         if found is None:
             prefix = "b" if type(x) is Variable else "c"
-            found = table[key] = Buffer(math.prod(x.shape), x.dtype, f"{prefix}{len(table)}")
+            found = table[key] = buffer_for(x, f"{prefix}{len(table)}")
             if type(x) is not Variable:
                 self.constants[found] = x  # pyright: ignore[reportArgumentType]
         return found
@@ -286,14 +293,15 @@ class KernelWriter:
 
     def outer_stores(self) -> list[Statement]:
         """What is stored when the reductions of one outer index are done."""
-        return [self.store(x, -1) for x in self.stored if self.cluster.inner and self.level(x) == OUTER]
+        outer = [x for x in self.stored if self.cluster.inner and self.level(x) == OUTER]
+        return [store for x in outer for store in self.store(x, -1)]
 
     def passes(self) -> list[Statement]:
         """The loops for one outer index."""
         cluster = self.cluster
         if not cluster.inner:
             self.compute_members(0)
-            return [self.store(x, 0) for x in self.stored]
+            return [store for x in self.stored for store in self.store(x, 0)]
         full = [x for x in self.stored if self.level(x) == FULL]
         reductions = self.reductions()
         count = max([self.time[x] for x in reductions] + [self.time[x] + 1 for x in full])
@@ -311,7 +319,8 @@ class KernelWriter:
             )
             saved.append(self.values)
             self.compute_members(number)
-            body: list[Statement] = [self.store(x, number) for x in full if self.time[x] == number]
+            new = [x for x in full if self.time[x] == number]
+            body: list[Statement] = [store for x in new for store in self.store(x, number)]
             body += [self.collect(x, number, loops[-1]) for x in reductions if self.time[x] == number + 1]
             bodies.append(body)
         for x in self.kept_in_turn():
@@ -344,10 +353,13 @@ class KernelWriter:
     def place_in_row(self, axes: Sequence[Axis]) -> Index:
         return flatten([axis_index(axis) for axis in axes], [axis.extent for axis in axes])
 
-    def store(self, x: Variable, number: int) -> Store:
+    def store(self, x: Variable, number: int) -> list[Store]:
         level = self.level(x)
-        value = self.member(x, number) if level == FULL or not self.cluster.inner else self.outer_value(x)
-        return Store(self.buffers[x], flatten(self.index(x.shape, level), x.shape), value)
+        value: Any = self.member(x, number) if level == FULL or not self.cluster.inner else self.outer_value(x)
+        buffer, place = self.buffers[x], flatten(self.index(x.shape, level), x.shape)
+        if isinstance(value, Complex):
+            return [Store(buffer, place * 2, value.real), Store(buffer, place * 2 + 1, value.imaginary)]
+        return [Store(buffer, place, value)]
 
     def collect(self, x: Variable, number: int, axes: Sequence[Axis]) -> Accumulate:
         equation = self.definition[x]
@@ -360,7 +372,7 @@ class KernelWriter:
         ]
         self.accumulators[x], self.chains[chain[-1]] = chain[0], chain
         operand = equation.operands[0]
-        value = self.element(operand, self.index(operand.shape, FULL), number)
+        value: Any = self.element(operand, self.index(operand.shape, FULL), number)
         return Accumulate(chain[-1], convert(value, dtype))
 
     def nested(self, axes: Sequence[Axis], body: list[Statement]) -> list[Statement]:
@@ -375,14 +387,14 @@ class KernelWriter:
 
     # Values
 
-    def member(self, x: Variable, number: int) -> Expression:
+    def member(self, x: Variable, number: int) -> Value:
         """A full member, computed from what it reads, in a pass."""
         equation = self.definition[x]
         return self.computed(
             equation, x, self.index(x.shape, FULL if not self.cluster.inner else self.level(x)), number
         )
 
-    def computed(self, equation: Equation, x: Variable, index: Indices, number: int) -> Expression:
+    def computed(self, equation: Equation, x: Variable, index: Indices, number: int) -> Value:
         key = equation, index, number
         found = self.memo.get(key)
         if found is None:
@@ -394,18 +406,21 @@ class KernelWriter:
             found = self.memo[key] = rule(index, readers, equation)
         return found[equation.results.index(x)] if isinstance(found, tuple) else found
 
-    def outer_value(self, x: Variable) -> Expression:
+    def outer_value(self, x: Variable) -> Value:
         """A member that has one value for each outer index."""
         equation = self.definition[x]
         if is_reduction(equation):
             return convert(accumulated(self.accumulators[x]), x.dtype)
         return self.computed(equation, x, self.index(x.shape, OUTER), -1)
 
-    def element(self, x: Any, index: Indices, number: int) -> Expression:
+    def element(self, x: Any, index: Indices, number: int) -> Value:
         """The element of any operand at an index, in a pass through the inner axes."""
         if type(x) is not Variable:
-            number_everywhere = uniform_number(x)
+            number_everywhere: Any = uniform_number(x)
             if number_everywhere is not None:
+                if x.dtype.kind == "c":
+                    parts = number_everywhere.real, number_everywhere.imag
+                    return Complex(*(constant(part, dtypes.real_of(x.dtype)) for part in parts))
                 return constant(number_everywhere, x.dtype)
             return self.in_memory(x, index)
         equation = self.definition.get(x)
@@ -420,12 +435,15 @@ class KernelWriter:
             return self.computed(equation, x, index, number)
         return self.in_memory(x, index)
 
-    def in_memory(self, x: Any, index: Indices) -> Expression:
-        return load(self.buffers[x], flatten(index, x.shape))
+    def in_memory(self, x: Any, index: Indices) -> Value:
+        buffer, place = self.buffers[x], flatten(index, x.shape)
+        if x.dtype.kind == "c":
+            return Complex(load(buffer, place * 2), load(buffer, place * 2 + 1))
+        return load(buffer, place)
 
-    def kept_value(self, x: Variable, index: Indices) -> Expression:
+    def kept_value(self, x: Variable, index: Indices) -> Value:
         if x in self.stored:
-            return load(self.buffers[x], flatten(index, x.shape))
+            return self.in_memory(x, index)
         buffer = self.kept.get(x)
         if buffer is None:
             buffer = self.kept[x] = Buffer(
@@ -439,7 +457,7 @@ class KernelWriter:
         if x in self.stored or x in self.kept:
             return True
         size = math.prod(axis.extent for axis in self.inner) * x.dtype.itemsize
-        if self.cost_of(x) < KEEP_FROM or size > LARGEST_ROW or size > self.room:
+        if x.dtype.kind == "c" or self.cost_of(x) < KEEP_FROM or size > LARGEST_ROW or size > self.room:
             return False
         self.room -= size
         return True

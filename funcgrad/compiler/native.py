@@ -7,7 +7,6 @@ rules of its primitives. What comes out is again a Program, in which one equatio
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -18,10 +17,10 @@ import numpy
 from funcgrad.compiler.bridge import native_callable
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.contraction.text import Module
-from funcgrad.compiler.elements import element_rule, is_supported_dtype, movement_rule
+from funcgrad.compiler.elements import element_rule, is_real, movement_rule
 from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.execute import executor
-from funcgrad.compiler.kernels import Buffers
+from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import assembly, host_target, load, object_code
@@ -49,7 +48,7 @@ def is_native(equation: Equation) -> bool:
     if primitive in SPECIAL:
         return SPECIAL[primitive].supports(equation)
     if is_reduction(equation):
-        return is_supported_dtype(equation.operands[0].dtype)
+        return is_real(*equation.operands)
     if primitive is dot_general:
         return supports_product(equation)
     if primitive is conv_general_dilated:
@@ -57,8 +56,7 @@ def is_native(equation: Equation) -> bool:
     if primitive in STRUCTURES:
         form = STRUCTURES[primitive](equation)
         programs = programs_of(form)
-        dtypes = [x.dtype for x in (*equation.operands, *equation.results)]
-        return all(map(is_supported_dtype, dtypes)) and all(map(is_all_native, programs))
+        return all(map(is_all_native, programs))
     return element_rule(equation) is not None
 
 
@@ -87,8 +85,8 @@ class Segment:
         self.program, self.target = program, host_target()
         with _compiling:
             buffers = Buffers()
-            inputs = [Buffer(math.prod(x.shape), x.dtype, f"in{n}") for n, x in enumerate(program.inputs)]
-            outputs = [Buffer(math.prod(x.shape), x.dtype, f"out{n}") for n, x in enumerate(program.outputs)]
+            inputs = [buffer_for(x, f"in{n}") for n, x in enumerate(program.inputs)]
+            outputs = [buffer_for(x, f"out{n}") for n, x in enumerate(program.outputs)]
             self.schedule = Schedule(program, inputs, outputs, buffers)
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
             self.llvm_ir = self._code([*inputs, *outputs, *buffers.constants])

@@ -6,12 +6,11 @@ part of the arena. Loops and branches have schedules of their own inside.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.fuse import fuse
-from funcgrad.compiler.kernels import Buffers, KernelWriter
+from funcgrad.compiler.kernels import Buffers, KernelWriter, buffer_for
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
@@ -295,7 +294,7 @@ def structured(equation: Equation, buffers: Buffers) -> list[Step]:
     wholes = [*operands[form.constant_count + form.carry_count :], *results[form.carry_count :]]
     program = simplified(form.program)
     atoms = [*program.inputs[form.constant_count + form.carry_count :], *program.outputs[form.carry_count :]]
-    parts = [Buffer(math.prod(x.shape), x.dtype, f"part_{whole.name}") for x, whole in zip(atoms, wholes, strict=True)]
+    parts = [buffer_for(x, f"part_{whole.name}") for x, whole in zip(atoms, wholes, strict=True)]
     count = len(program.inputs) - form.constant_count - form.carry_count
     inputs = [*constants, *(x.current for x in carries), *parts[:count]]
     outputs = [*(x.following for x in carries), *parts[count:]]

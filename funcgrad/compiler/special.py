@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from funcgrad.compiler.elements import Indices, as_position, clamped, is_supported_dtype
+from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
 from funcgrad.compiler.loops import (
     INT64,
     Accumulate,
@@ -52,9 +52,7 @@ class Special:
     """How a primitive is computed: whether an equation has a native form, and its kernels, one after the other."""
 
     kernels: Callable[[Equation, Any], list[Kernel]]
-    supports: Callable[[Equation], bool] = lambda equation: all(
-        is_supported_dtype(x.dtype) for x in (*equation.operands, *equation.results)
-    )
+    supports: Callable[[Equation], bool] = lambda equation: is_real(*equation.operands)
 
 
 def loops_over(shape: Sequence[int], body: Body) -> list[Kernel]:
@@ -220,8 +218,8 @@ def _running(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
 
 
 def _running_supports(equation: Equation) -> bool:
-    dtype = equation.operands[0].dtype
-    return is_supported_dtype(dtype) and computing_dtype(dtype) is dtype
+    (x,) = equation.operands
+    return is_real(x) and computing_dtype(x.dtype) is x.dtype
 
 
 # The place of an extremum
@@ -352,7 +350,7 @@ NOWHERE = 2**62
 
 def _windows_support(equation: Equation) -> bool:
     (x,) = equation.operands
-    return is_supported_dtype(x.dtype) and 0 not in x.shape
+    return is_real(x) and 0 not in x.shape
 
 
 SPECIAL: dict[Primitive, Special] = {
