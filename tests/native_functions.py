@@ -1,6 +1,7 @@
 """Functions of single elements, in the language of kernels, as native functions of NumPy arrays."""
 
 import ctypes
+from functools import cache
 
 import numpy
 
@@ -24,15 +25,19 @@ def native(function, dtypes, target=None):
         dtypes: those of the arrays.
         target: the CPU, that of this process if None is given.
     """
-    target = target or host_target()
-    # The length is only known to the loop by its bounds, which come with the call.
-    axis = Axis(1 << 40, "i")
+    made_for = cache(lambda length: _native(function, dtypes, target or host_target(), length))
+    return lambda *arrays: made_for(arrays[0].size)(*arrays)
+
+
+def _native(function, dtypes, target, length):
+    """The same for arrays of one length."""
+    axis = Axis(length, "i")
     place = axis_index(axis)
-    inputs = [Buffer(axis.extent, numpy.dtype(dtype), f"x{k}") for k, dtype in enumerate(dtypes)]
+    inputs = [Buffer(length, numpy.dtype(dtype), f"x{k}") for k, dtype in enumerate(dtypes)]
     results = function(*[load(x, place) for x in inputs])
     several = isinstance(results, tuple)
     results = results if several else (results,)
-    outputs = [Buffer(axis.extent, x.dtype, f"y{k}") for k, x in enumerate(results)]
+    outputs = [Buffer(length, x.dtype, f"y{k}") for k, x in enumerate(results)]
     stores = [Store(y, place, x) for y, x in zip(outputs, results, strict=True)]
     kernel = Kernel([*inputs, *outputs], outputs, [Loop(axis, stores, "parallel vector")])
     module = Module(target)
@@ -42,9 +47,9 @@ def native(function, dtypes, target=None):
 
     def call(*arrays):
         arrays = [numpy.ascontiguousarray(x) for x in arrays]
-        made = [numpy.empty(arrays[0].shape, y.dtype) for y in outputs]
+        made = [numpy.empty(length, y.dtype) for y in outputs]
         context = numpy.array([x.ctypes.data for x in (*arrays, *made)], numpy.int64)
-        entry(context.ctypes.data, 0, arrays[0].size)
+        entry(context.ctypes.data, 0, length)
         return tuple(made) if several else made[0]
 
     call.loaded = loaded  # the code stays in memory as long as the function
