@@ -55,6 +55,7 @@ def test_results_are_those_of_the_reference(function):
             numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.native
 @pytest.mark.skipif(bridge() is None, reason="objects lie in memory in another way")
 @pytest.mark.parametrize("function", WHOLE.values(), ids=WHOLE)
 def test_a_program_of_one_segment_needs_no_python(function):
