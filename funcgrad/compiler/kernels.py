@@ -327,7 +327,8 @@ class KernelWriter:
             number = self.time[x]
             self.values = saved[number]
             place = self.place_in_row(loops[number])
-            bodies[number].append(Store(self.kept[x], place, self.member(x, number)))
+            value: Any = self.member(x, number)
+            bodies[number].append(Store(self.kept[x], place, value))
         written: list[Statement] = []
         for axes, body in zip(loops, bodies, strict=True):
             if body:
