@@ -54,7 +54,20 @@ def _elementwise(index: Indices, readers: Sequence[Reader], equation: Equation) 
     operands = [
         read(broadcast_index(index, x.shape, shape)) for read, x in zip(readers, equation.operands, strict=True)
     ]
-    return lower(equation.primitive, operands, equation.params)
+    results = lower(equation.primitive, operands, equation.params)
+    if not equation.params:
+        name_formula(equation.primitive.name, operands, results)
+    return results
+
+
+def name_formula(name: str, operands: Sequence[Any], results: Any) -> None:
+    """Let a formula be printed as the function that it computes, where it is more than one operation."""
+    several = results if isinstance(results, tuple) else (results,)
+    if any(type(x) is not Expression for x in (*operands, *several)):
+        return
+    for number, x in enumerate(several):
+        if x.operation not in ("constant", "load") and x.operands != tuple(operands) and x not in operands:
+            x.origin = name if len(several) == 1 else f"{name}.{number}", tuple(operands)
 
 
 # Movements

@@ -254,9 +254,11 @@ class Expression:
         axes: the loops that its value depends on.
         accumulators: those whose results it depends on.
         limits: the least and the greatest value, of some whole numbers; None if unknown.
+        origin: for printing, the name and the operands of the function that was written out as this expression; else
+            None.
     """
 
-    __slots__ = ("accumulators", "axes", "dtype", "limits", "operands", "operation", "payload", "serial")
+    __slots__ = ("accumulators", "axes", "dtype", "limits", "operands", "operation", "origin", "payload", "serial")
 
     accumulators: frozenset[Accumulator]
     operation: str
@@ -265,6 +267,7 @@ class Expression:
     payload: Any
     axes: frozenset[Axis]
     limits: tuple[int, int] | None
+    origin: tuple[str, tuple[Expression, ...]] | None
     serial: int
 
     def _other(self, value: Any) -> Expression:
@@ -359,7 +362,7 @@ def expression(
     if found is None:
         found = _expressions[key] = Expression()
         found.operation, found.dtype, found.operands, found.payload = operation, dtype, operands, payload
-        found.serial, found.limits = next(_serial), None
+        found.serial, found.limits, found.origin = next(_serial), None, None
         axes: frozenset[Axis] = frozenset()
         for x in operands:
             axes = axes | x.axes if axes else x.axes
@@ -630,11 +633,18 @@ def _number_text(x: Expression) -> str:
     return str(value) if x.dtype.kind in "biu" else f"{float(value):.9g}"
 
 
+def shown_operands(x: Expression) -> tuple[Expression, ...]:
+    """The operands that are printed with an expression: those of the function that it is the formula of."""
+    return x.operands if x.origin is None else x.origin[1]
+
+
 def expression_text(x: Expression, names: dict[Expression, str] | None = None) -> str:
     """An expression as a student would write it; those in `names` by their names."""
     if names and x in names:
         return names[x]
-    operands = [expression_text(y, names) for y in x.operands]
+    operands = [expression_text(y, names) for y in shown_operands(x)]
+    if x.origin is not None:
+        return f"{x.origin[0]}({', '.join(operands)})"
     if x.operation == "constant":
         return _number_text(x)
     if x.operation == "load":
@@ -666,15 +676,15 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
         waiting = list(values)
         while waiting:
             x = waiting[-1]
-            missing = [y for y in x.operands if y not in depth]
+            missing = [y for y in shown_operands(x) if y not in depth]
             if missing:
                 waiting += missing
                 continue
             waiting.pop()
             if x not in depth:
-                depth[x] = 1 + max([depth[y] % LONGEST_LINE for y in x.operands], default=0)
+                depth[x] = 1 + max([depth[y] % LONGEST_LINE for y in shown_operands(x)], default=0)
                 order.append(x)
-                for y in x.operands:
+                for y in shown_operands(x):
                     uses[y] = uses.get(y, 0) + 1
         for x in values:
             uses[x] = uses.get(x, 0) + 1
