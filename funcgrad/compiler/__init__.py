@@ -55,7 +55,7 @@ def compile_program(program: Program, compiler: str = "default") -> Executable:
 
 
 def _compiled(program: Program, compiler: str) -> Executable:
-    if config.dump_folder is not None and compiler == "default":
+    if config.dump_folder is not None:
         from funcgrad.compiler.stages import dump
 
         dump(program, config.dump_folder)
