@@ -30,6 +30,7 @@ class EntryWriter:
         self.lines: list[str] = []
         self.count = 0
         self.block = "entry"
+        self.tables: dict[tuple[int, ...], str] = {}
 
     def text(self) -> str:
         widest = max(map(slots_of, self.schedule.all_steps()), default=1)
@@ -107,9 +108,14 @@ class EntryWriter:
         for number, address in enumerate([*operands, places[product.c], places[product.scratch]]):
             slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
             self.do(f"store ptr {address}, ptr {slot}, align 8")
-        for number, value in enumerate(product.numbers, start=4):
-            slot = self.line(f"getelementptr i64, ptr %context, i64 {number}")
-            self.do(f"store i64 {value}, ptr {slot}, align 8")
+        # Copied from a table, which products of the same sizes share.
+        table = self.tables.setdefault(product.numbers, f"@numbers{len(self.tables)}")
+        numbers = ", ".join(f"i64 {value}" for value in product.numbers)
+        count = len(product.numbers)
+        self.writer.declarations[table] = f"{table} = internal constant [{count} x i64] [{numbers}], align 64"
+        slot = self.line("getelementptr i64, ptr %context, i64 4")
+        memcpy = self.memcpy()
+        self.do(f"call void @{memcpy}(ptr align 8 {slot}, ptr align 64 {table}, i64 {8 * count}, i1 false)")
         for suffix, tasks, grain in product.steps:
             self.call(f"{step.symbol}{suffix}", tasks, grain)
 
@@ -119,10 +125,13 @@ class EntryWriter:
         else:
             self.do(f"call void @{symbol}(ptr %context, i64 0, i64 {count})")
 
+    def memcpy(self) -> str:
+        return self.writer.intrinsic("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+
     def copy(self, buffer: Buffer, target: str, source: str) -> None:
         size = buffer.size * buffer.dtype.itemsize
         if size:
-            memcpy = self.writer.intrinsic("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+            memcpy = self.memcpy()
             self.do(f"call void @{memcpy}(ptr {target}, ptr {source}, i64 {size}, i1 false)")
 
     # Loops. What is handed on stands in two places in turn, so that a step reads one and writes the other.
