@@ -17,6 +17,7 @@ compute just so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,7 +185,8 @@ def wide(dtype: numpy.dtype) -> numpy.dtype:
     return dtypes.complex128 if dtype.kind == "c" else dtypes.float64 if dtypes.is_floating(dtype) else dtype
 
 
-LONG_SUM = 500
+LONG_SUMS = frozenset([reduce_sum, reductions.cumsum, dot_general])
+MANY_TERMS = 20
 """More terms than a plain loop adds up as well as one that adds pairs."""
 
 
@@ -310,8 +312,12 @@ class Wobbled(Meaning):
         if primitive is conv_general_dilated and pads(params) and not numpy.isfinite(moving[1]).all():
             # A kernel that is infinite meets zeros that are padding, or is not multiplied with them at all.
             result = self.random.choice([numpy.nan, 0.0], result.shape)
-        terms = max(moving[0].size // max(result.size, 1), 1)
-        if primitive is reduce_sum and terms > LONG_SUM:  # errors of a plain loop add up
+        terms = math.prod(x.size for x in moving) / max(result.size, 1)
+        if primitive is dot_general:
+            terms = terms**0.5
+        if primitive is reductions.cumsum:
+            terms = result.shape[params["axis"]]
+        if primitive in LONG_SUMS and terms > MANY_TERMS:  # errors of a plain loop add up
             result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * terms**0.5
         return self.noisy(result.astype(dtype), 1.0)
 
