@@ -28,6 +28,8 @@ _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
+_to_be_freed: list[Any] = []  # what was let go while another thread had the lock
+
 LOADS_OF_A_LOADER = 100
 
 # Features of x86-64 that come with vectors of 256 bits, and so go with them.
@@ -212,6 +214,16 @@ class Loaded:
     def __init__(self, tracker: Any, addresses: dict[str, int]):
         self._tracker, self.addresses = tracker, addresses
 
+    def __del__(self, lock: Any = _lock, to_be_freed: list[Any] = _to_be_freed):
+        # LLVM is called here as well, but whoever lets go of an object at some moment must not have to wait.
+        if lock.acquire(blocking=False):
+            try:
+                del self._tracker
+            finally:
+                lock.release()
+        else:
+            to_be_freed.append(self._tracker)
+
     def keep(self):
         """Leaves the code in memory until the process ends, whatever becomes of this object."""
         self._tracker.detach()
@@ -253,6 +265,7 @@ def load(code: bytes, names: Sequence[str]) -> Loaded:
         RuntimeError: the code is no object code, or it calls a function or lacks a name that cannot be found.
     """
     with _lock:
+        _to_be_freed.clear()
         builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
         if any(name in code for name in _FLOAT16_NAMES):
             builder.add_object_img(_float16_code())

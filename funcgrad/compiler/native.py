@@ -7,9 +7,9 @@ rules of its primitives. What comes out is again a Program, in which one equatio
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy
@@ -23,7 +23,7 @@ from funcgrad.compiler.execute import executor
 from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
-from funcgrad.compiler.machine import assembly, host_target, load, object_code
+from funcgrad.compiler.machine import Loaded, assembly, host_target, load, object_code
 from funcgrad.compiler.memory import keep_freed_memory
 from funcgrad.compiler.pool import parallel_address
 from funcgrad.compiler.products import supports_convolution, supports_product
@@ -40,6 +40,10 @@ from funcgrad.primitives.shapes import reshape
 from funcgrad.program import Equation, Program, Variable
 
 _compiling = threading.RLock()  # expressions are interned in tables that all threads share
+if hasattr(os, "register_at_fork"):  # a child must not inherit them half made, with nobody there to go on
+    os.register_at_fork(
+        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
+    )
 
 
 def is_native(equation: Equation) -> bool:
@@ -83,6 +87,8 @@ class Segment:
 
     def __init__(self, program: Program):
         self.program, self.target = program, host_target()
+        self._loaded: Loaded | None = None
+        self._run: Callable[..., Any] | None = None
         with _compiling:
             buffers = Buffers()
             inputs = [buffer_for(x, f"in{n}") for n, x in enumerate(program.inputs)]
@@ -122,16 +128,16 @@ class Segment:
         """The machine code, as text."""
         return assembly(self.llvm_ir, self.target, LEVEL)
 
-    @cached_property
-    def _entry_address(self) -> int:
-        keep_freed_memory()
-        key = f"level {LEVEL}\n{self.llvm_ir}".encode()
-        self._loaded = load(cached(key, lambda: object_code(self.llvm_ir, self.target, LEVEL)), ["entry"])
-        return self._loaded.addresses["entry"]
+    # What is made when it is first needed is no `cached_property`: in Python 3.11, those hold a lock meanwhile, which
+    # would be locked forever in a process that is forked then.
 
-    @cached_property
-    def _on_host(self) -> Any:
-        return executor(self.program)
+    def _code_in_memory(self) -> Loaded:
+        with _compiling:
+            if self._loaded is None:
+                keep_freed_memory()
+                key = f"level {LEVEL}\n{self.llvm_ir}".encode()
+                self._loaded = load(cached(key, lambda: object_code(self.llvm_ir, self.target, LEVEL)), ["entry"])
+            return self._loaded
 
     def function(
         self,
@@ -148,14 +154,14 @@ class Segment:
             shapes: other shapes for the outputs.
             results: what it gives: numbers of inputs, and, counting on, of outputs; by default the outputs.
         """
-        outputs = self.program.outputs
+        outputs, loaded = self.program.outputs, self._code_in_memory()
         return native_callable(
-            self._entry_address,
+            loaded.addresses["entry"],
             [(x.shape, x.dtype) for x in inputs],
             [(shape, x.dtype) for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)],
             self.constants,
             self.schedule.memory_plan.size,
-            self._loaded,
+            loaded,
             self.schedule.nanoseconds,
             functions=[parallel_address()],
             taken=taken,
@@ -163,17 +169,15 @@ class Segment:
             otherwise=NotImplemented,
         )
 
-    @cached_property
-    def _run(self) -> Callable[..., Any]:
-        return self.function(self.program.inputs)
-
     def __call__(self, *buffers: Any) -> Any:
+        if self._run is None:
+            self._run = self.function(self.program.inputs)
         results = self._run(*buffers)
         if results is not NotImplemented:
             return results
         if all(type(x) is numpy.ndarray for x in buffers):
             return self._run(*(numpy.require(x, requirements=["C", "A"]) for x in buffers))
-        return self._on_host(*buffers)
+        return self.program.derived("executor", lambda: executor(self.program))(*buffers)
 
 
 LEVEL = 1  # how hard LLVM tries
