@@ -454,6 +454,7 @@ def test_references_are_balanced(way, arrays, nanoseconds, arena_bytes):
     x, turned, wrong = wrap(buffer), wrap(numpy.zeros((2, 600), FLOAT32)[:, ::2]), wrap(numpy.zeros(3, FLOAT32))
     function(x), function(turned)
     objects = [buffer, x, turned, wrong, FLOAT32, numpy.ndarray, ConcreteArray, function]
+    gc.collect()
     before = counts(*objects)
     for _ in range(100):
         function(x)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.compiler.execute import executor
+from funcgrad.compiler.in_place import in_place_pairs
 from funcgrad.compiler.native import Segment, native
 from funcgrad.primitives.shapes import reshape
 from funcgrad.program import Program, Variable
@@ -17,12 +18,14 @@ class WholeProgram:
     Arguments:
         native: the function. It gives NotImplemented for buffers that it cannot read as they lie in memory.
         program: the Program, for such buffers.
+        in_place: for outputs of native code, by their number, the numbers of the inputs of the Program in whose memory
+            it may write them.
     """
 
-    __slots__ = ("_program", "native")
+    __slots__ = ("_program", "in_place", "native")
 
-    def __init__(self, native: Callable[..., Any], program: Program):
-        self.native, self._program = native, program
+    def __init__(self, native: Callable[..., Any], program: Program, in_place: dict[int, list[int]]):
+        self.native, self._program, self.in_place = native, program, in_place
 
     def __call__(self, *buffers: Any) -> Sequence[Any]:
         results = self.native(*buffers)
@@ -63,4 +66,15 @@ def as_whole(program: Program) -> WholeProgram | None:
     function = segment.function(
         inputs, [places[x] for x in equation.operands], [*shapes.values()], [places[x] for x in program.outputs]
     )
-    return WholeProgram(function, program)
+    return WholeProgram(function, program, _in_place(segment, [places[x] for x in equation.operands]))
+
+
+def _in_place(segment: Segment, taken: Sequence[int]) -> dict[int, list[int]]:
+    """The inputs of the Program in whose memory the outputs of a segment may be, which takes these."""
+    named = {x.name: x for x in segment.schedule.outside}
+    inputs = {named[f"in{n}"]: place for n, place in enumerate(taken) if f"in{n}" in named}
+    outputs = {named[f"out{n}"]: n for n in range(len(segment.program.outputs)) if f"out{n}" in named}
+    found: dict[int, list[int]] = {}
+    for given, made in in_place_pairs(segment.schedule, inputs, outputs):
+        found.setdefault(outputs[made], []).append(inputs[given])
+    return found

@@ -328,6 +328,10 @@ class JitFunction:
         traced = self._traced(flat, key, parts)
         if current_interpreter() is ground and not traced.captured:  # what the call comes to, without the way there
             execute = compile_program(traced.program, **self._compiler)
+            if self._donate_argnums != () and traced.calls < CALLS_BEFORE_SHORT_WAY:
+                results = self._first_donation(traced, args, kwargs)
+                if results is not NO_SHORT_WAY:
+                    return results
             results = [*map(ConcreteArray, execute(*[x._data for x in flat]))]
             self._remember(traced, args, kwargs)
         else:
@@ -347,6 +351,20 @@ class JitFunction:
         traced.calls += 1
         if traced.calls == CALLS_BEFORE_SHORT_WAY:
             traced.short_way = self._short_way(traced, args, kwargs)
+        self._use_short_way(traced)
+
+    def _first_donation(self, traced: Traced, args: tuple, kwargs: dict) -> Any:
+        """One of the first calls by a short way, since the usual one has no results in the memory of arguments."""
+        way = self._short_way(traced, args, kwargs)
+        results = NO_SHORT_WAY if way is None else way(args, kwargs)
+        if results is not NO_SHORT_WAY:
+            traced.calls += 1
+            if traced.calls == CALLS_BEFORE_SHORT_WAY:
+                traced.short_way = way
+            self._use_short_way(traced)
+        return results
+
+    def _use_short_way(self, traced: Traced) -> None:
         if traced.short_way is not None and traced.short_way not in self._short_ways:
             self._short_ways = (traced.short_way, *self._short_ways[: MOST_SHORT_WAYS - 1])
             _with_short_ways.add(self)
@@ -364,22 +382,18 @@ class JitFunction:
         _, _, by_position, by_name = self._split_static(args, kwargs)
         same_args = tuple([bridge.Same(x) if i in by_position else x for i, x in enumerate(args)])
         trees = (same_args, {name: bridge.Same(x) if name in by_name else x for name, x in kwargs.items()})
-        way = self._way_of(bridge, traced, trees)
-        if way is None or self._donate_argnums == ():
-            return way
+        donated: list[bool] = []
+        if self._donate_argnums != ():
+            positions = normalize_positions(self._donate_argnums, len(args), "donate_argnums")
+            leaves = [(x, i in positions) for i, arg in enumerate(same_args) for x in tree.leaves(arg)]
+            leaves += [(x, False) for x in tree.leaves(trees[1])]
+            donated = [given for x, given in leaves if type(x) is not bridge.Same]
+        return self._way_of(bridge, traced, trees, donated)
 
-        def donating(args: tuple, kwargs: dict) -> Any:
-            results = way(args, kwargs)
-            if results is not NO_SHORT_WAY:
-                self._donate(args, ())
-            return results
-
-        return donating
-
-    def _way_of(self, bridge: Any, traced: Traced, trees: tuple) -> ShortWay | None:
+    def _way_of(self, bridge: Any, traced: Traced, trees: tuple, donated: Sequence[bool]) -> ShortWay | None:
         execute, structure = compile_program(traced.program, **self._compiler), traced.out_structure
         avals = traced.program.out_avals
-        whole = bridge.tree_callable(execute, trees, structure, [x.weak_type for x in avals], NO_SHORT_WAY)
+        whole = bridge.tree_callable(execute, trees, structure, [x.weak_type for x in avals], NO_SHORT_WAY, donated)
         if whole is not None:  # the Program is one native function
             return whole
         read, make = bridge.tree_reader(trees, NO_SHORT_WAY), bridge.tree_maker(avals, structure, NO_SHORT_WAY)
@@ -391,6 +405,8 @@ class JitFunction:
             if buffers is NO_SHORT_WAY:
                 return buffers
             results = execute(*buffers)
+            if donated:
+                self._donate(args, ())
             made = NO_SHORT_WAY if make is None else make(*results)
             return self._packed(traced, [*map(ConcreteArray, results)]) if made is NO_SHORT_WAY else made
 
@@ -450,6 +466,7 @@ def jit(
         static_argnums: positions of arguments that are Python values to specialise on; they must be hashable.
         static_argnames: the same by name.
         donate_argnums: positions of arguments whose memory may be reused for results; they cannot be used afterwards.
+            Memory that anything else sees, such as a NumPy view of an argument, is not reused.
         compiler: "default" for that of `fg.config.compiler`, or "reference" to run the Program just as it was traced.
 
     Returns:

@@ -34,7 +34,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes, tree
-from funcgrad.array import ConcreteArray, WeakArray, as_array
+from funcgrad.array import DONATED, ConcreteArray, WeakArray, as_array
 from funcgrad.compiler.bridge.code import (
     ARENA_ALIGNMENT,
     INPUT,
@@ -153,6 +153,8 @@ class Signature:
         self.wrapped = wrapped
         self.taken = range(len(inputs)) if taken is None else taken
         self.converted: Sequence[bool] = [False] * len(inputs)  # which inputs become arrays first
+        self.donated: Sequence[bool] = self.converted  # which are given up by whoever calls
+        self.takes: dict[int, int] = {}  # outputs, and the donated inputs whose memory they may have
         self._tables: dict[tuple[int, ...], Table] = {}
 
     def buffers(self, *arguments: Any) -> list[numpy.ndarray]:
@@ -213,10 +215,12 @@ class Signature:
             wrapper = id(_wrapper(weak)) if self.wrapped else 0
             known = {"wrapper": wrapper, "dtype": id(dtype), "number": dtype.num, "flags": flags}
             known |= {"place": places.get(number, unused), "converted": int(self.converted[number])}
+            known["donated"] = id(DONATED) if self.donated[number] else 0
             inputs += record(INPUT, **known, ndim=len(shape), shape=self._lengths(shape))
         outputs: list[int] = []
-        for shape, dtype, _ in self.outputs:
-            outputs += record(OUTPUT, dtype=id(dtype), ndim=len(shape), shape=self._lengths(shape))
+        for number, (shape, dtype, _) in enumerate(self.outputs):
+            takes = self.takes[number] + 1 if number in self.takes else 0
+            outputs += record(OUTPUT, dtype=id(dtype), ndim=len(shape), shape=self._lengths(shape), takes=takes)
         return Table(inputs), Table(outputs)
 
     def _lengths(self, shape: tuple[int, ...]) -> int:
@@ -337,21 +341,29 @@ def native_callable(
 
 
 def tree_callable(
-    function: Callable[..., Any], trees: Sequence[Any], structure: Any, weak: Sequence[bool], otherwise: object
+    function: Callable[..., Any],
+    trees: Sequence[Any],
+    structure: Any,
+    weak: Sequence[bool],
+    otherwise: object,
+    donated: Sequence[bool] = (),
 ) -> Callable[..., Any] | None:
     """What `native_callable` gave, as a function of trees of `ConcreteArray`s that gives such a tree.
 
     Arguments:
         function: the function of the buffers of the leaves, which gives a list; or an object whose attribute `native`
-            it is.
+            it is. It may have an attribute `in_place`: for outputs, by their number, the numbers of the inputs in whose
+            memory the code may write them.
         trees: arguments like those that it will take: trees as `TreeRecords` knows them.
         structure: the structure of the tree of results.
         weak: which of the results are weak.
         otherwise: what to give, without running the code, for arguments that are not like these.
+        donated: which of the leaves are given up: their arrays are deleted, and results may take their memory.
 
     Returns:
         The function; None if there is none, as for trees of other kinds or if `function` is no builtin.
     """
+    in_place: dict[int, Sequence[int]] = getattr(function, "in_place", {})
     function = getattr(function, "native", function)
     bound = getattr(function, "__self__", None)
     if type(function) is not BuiltinFunctionType or type(bound) is not tuple or type(bound[-1]) is not Kept:
@@ -364,8 +376,26 @@ def tree_callable(
         return None
     outputs = kept.signature.outputs
     signature = Signature(read.inputs, outputs, True, kept.signature.taken)
+    if any(donated):
+        is_strong = [not (converted or x[2]) for converted, x in zip(read.converted, read.inputs, strict=True)]
+        signature.donated = [given and strong for given, strong in zip(donated, is_strong, strict=True)]
+        signature.takes = _takes(signature, in_place, kept.places)
     made = [signature.result(place, is_weak) for place, is_weak in zip(kept.places, weak, strict=True)]
     return _of_trees(specification, signature, read, made, structure, otherwise, function)
+
+
+def _takes(signature: Signature, in_place: dict[int, Sequence[int]], places: Sequence[int]) -> dict[int, int]:
+    """For outputs, the donated input whose memory each may have; no two have the same."""
+    found: dict[int, int] = {}
+    for output, candidates in in_place.items():
+        shape, dtype, _ = signature.outputs[output]
+        for number in candidates:
+            # Arrays without axes may be shared, and an input that is given back is needed as it is.
+            fits = signature.donated[number] and shape and signature.inputs[number][:2] == (shape, dtype)
+            if fits and number not in places and number not in found.values():
+                found[output] = number
+                break
+    return found
 
 
 def tree_reader(trees: Sequence[Any], otherwise: object) -> Callable[..., Any] | None:

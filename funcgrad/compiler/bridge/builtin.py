@@ -407,8 +407,53 @@ next:
   ret ptr %result
 }
 
+; Whether an array of the pool, whose wrapper is given away, is nobody else's: there are two references to it, that of
+; its wrapper and that of the pool. A view of it would be one more.
+define internal i1 @is_free(ptr %array) {
+start:
+  %references = field i64 %array OBJECT.references
+  %alone = icmp eq i64 %references, 2
+  %flags = field i32 %array ARRAY.flags
+  %set = and i32 %flags, OWNED_AND_WRITEABLE
+  %own = icmp eq i32 %set, OWNED_AND_WRITEABLE
+  %free = and i1 %alone, %own
+  ret i1 %free
+}
+
+; Puts what stands for a donated array into the wrappers that are given away. The pool still holds their arrays.
+define internal void @give_up(ptr %process, ptr %spec, ptr %args, ptr %pool) {
+start:
+  %count = field i64 %spec SPECIFICATION.input_count
+  %inputs = field ptr %spec SPECIFICATION.inputs
+  %increase = field ptr %process PROCESS.increase
+  %decrease = field ptr %process PROCESS.decrease
+  br label %each
+each:
+  for %i below %count
+  %offset = mul i64 %i, INPUT.SIZE
+  %input = getelementptr i8, ptr %inputs, i64 %offset
+  %donated = field ptr %input INPUT.donated
+  %kept = icmp eq ptr %donated, null
+  br i1 %kept, label %next, label %look
+look:
+  %wrapper = item ptr %args %i
+  %array = item ptr %pool %i
+  %inner = field ptr %wrapper WRAPPER.data
+  %has.it = icmp eq ptr %inner, %array ; not if it was among the arguments before
+  br i1 %has.it, label %empty, label %next
+empty:
+  call void %increase(ptr %donated)
+  set %wrapper WRAPPER.data %donated
+  call void %decrease(ptr %array)
+  br label %next
+next:
+  end
+  ret void
+}
+
 ; Makes the outputs, which go into the pool behind the inputs, and calls the native code. False if there was no memory.
-define internal i1 @run(ptr %process, ptr %spec, ptr %table, ptr %pool) {
+; An output may take the array of an input that is given away.
+define internal i1 @run(ptr %process, ptr %spec, ptr %args, ptr %table, ptr %pool) {
 start:
   %new.array = field ptr %process PROCESS.new_array
   %ndarray = field ptr %process PROCESS.ndarray
@@ -426,11 +471,24 @@ each:
   %dtype = field ptr %output OUTPUT.dtype
   %ndim = field i32 %output OUTPUT.ndim
   %shape = field ptr %output OUTPUT.shape
+  %takes = field i64 %output OUTPUT.takes ; the number of an input, counted from 1
+  %takes.none = icmp eq i64 %takes, 0
+  br i1 %takes.none, label %make, label %consider
+consider:
+  %place = sub i64 %takes, 1
+  %old = item ptr %pool %place
+  %is.free = call i1 @is_free(ptr %old)
+  br i1 %is.free, label %take, label %make
+take:
+  hold %old
+  br label %more
+make:
   hold %dtype ; which the array takes from us
-  %array = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
-  %no.array = icmp eq ptr %array, null
+  %new = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape, ptr null, ptr null, i32 0, ptr null)
+  %no.array = icmp eq ptr %new, null
   br i1 %no.array, label %error, label %more
 more:
+  %array = phi ptr [%old, %take], [%new, %make]
   put %made %i %array
   %data = field ptr %array ARRAY.data
   put %first %i %data
@@ -476,6 +534,7 @@ ready:
   %arena = phi ptr [%stack, %on.stack], [%heap, %align]
   %arena.block = phi ptr [null, %on.stack], [%block, %align]
   store ptr %arena, ptr %third
+  call void @give_up(ptr %process, ptr %spec, ptr %args, ptr %pool)
   %entry = field ptr %spec SPECIFICATION.entry
   %unlocked = field i64 %spec SPECIFICATION.unlocked
   %is.locked = icmp eq i64 %unlocked, 0
@@ -504,7 +563,7 @@ error:
 
 ; What the caller gets, or null with an error. The inputs are held meanwhile: they may be let go of by another thread,
 ; or by what Python does to collect garbage.
-define internal ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool) {
+define internal ptr @answer(ptr %process, ptr %spec, ptr %args, ptr %table, ptr %pool) {
 start:
   %decrease = field ptr %process PROCESS.decrease
   %inputs = field i64 %spec SPECIFICATION.input_count
@@ -525,7 +584,7 @@ clear:
   %no.entry = icmp eq ptr %entry, null
   br i1 %no.entry, label %give, label %work
 work:
-  %done = call i1 @run(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  %done = call i1 @run(ptr %process, ptr %spec, ptr %args, ptr %table, ptr %pool)
   br i1 %done, label %give, label %release
 give:
   %results = field ptr %spec SPECIFICATION.results
@@ -641,7 +700,7 @@ look:
   %usual = call i1 @matches(ptr %process, ptr %spec, ptr %arguments, i64 %argument.count, ptr %table, ptr %pool)
   br i1 %usual, label %fast, label %slow
 fast:
-  %result = call ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  %result = call ptr @answer(ptr %process, ptr %spec, ptr %arguments, ptr %table, ptr %pool)
   call void @let_go(ptr %process, ptr %leaves, ptr %filled)
   ret ptr %result
 slow:
@@ -666,7 +725,7 @@ again:
   %now.usual = call i1 @matches(ptr %process, ptr %spec, ptr %items, i64 %size, ptr %table, ptr %pool)
   br i1 %now.usual, label %fast.now, label %bug
 fast.now:
-  %late.result = call ptr @answer(ptr %process, ptr %spec, ptr %table, ptr %pool)
+  %late.result = call ptr @answer(ptr %process, ptr %spec, ptr %items, ptr %table, ptr %pool)
   call void %decrease(ptr %copies)
   ret ptr %late.result
 bug:

@@ -13,6 +13,7 @@ from funcgrad.compiler.bridge.layout import (
     DTYPE_LAYOUT,
     LIST_LAYOUT,
     OBJECT_LAYOUT,
+    OWNED_AND_WRITEABLE,
     TUPLE_LAYOUT,
     slots,
 )
@@ -51,8 +52,8 @@ SPECIFICATION = words(
     ),
     *("fixed", "fixed_count", "functions", "function_count", "converts", "arguments", "results", "usual", "otherwise"),
 )
-INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place", "converted")
-OUTPUT = words("dtype", "ndim", "shape")
+INPUT = words("wrapper", "dtype", "number", "ndim", "shape", "flags", "place", "converted", "donated")
+OUTPUT = words("dtype", "ndim", "shape", "takes")
 
 # Trees are records of nodes. A leaf among the results says which input or output it is, and how it is wrapped.
 
@@ -115,7 +116,7 @@ def builtin_ir() -> str:
     kinds = {"LEAF": LEAF, "SAME": SAME, "TUPLE": TUPLE, "NAMED_TUPLE": NAMED_TUPLE, "LIST": LIST, "DICT": DICT}
     names |= {f"{name}.KIND": kind for name, kind in {**kinds, "OBJECT": OBJECT, "CONVERTED": CONVERTED}.items()}
     names |= {"INPUT.SIZE": 8 * len(INPUT), "OUTPUT.SIZE": 8 * len(OUTPUT), "NODE.SIZE": 8 * len(NODE)}
-    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|")}
+    names |= {"NATIVE": ord("="), "NO_ORDER": ord("|"), "OWNED_AND_WRITEABLE": OWNED_AND_WRITEABLE}
     names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
     names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
     return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})

@@ -23,6 +23,7 @@ OBJECT_LAYOUT = {"references": 0, "type": 8}
 ARRAY_LAYOUT = {"data": 16, "ndim": 24, "shape": 32, "dtype": 56, "flags": 64}
 DTYPE_LAYOUT = {"order": 26, "number": 28}
 IN_ORDER_AND_ALIGNED = 0x0101  # NumPy's flags C_CONTIGUOUS and ALIGNED
+OWNED_AND_WRITEABLE = 0x0404  # OWNDATA and WRITEABLE
 
 # Places in NumPy's table of its C functions, https://numpy.org/doc/stable/reference/c-api/array.html
 
@@ -95,7 +96,8 @@ def _array_problem(x: numpy.ndarray) -> str | None:
     if x.ndim and _words(_word(at("shape")), x.ndim) != [*x.shape]:
         return "the shape of an array is elsewhere"
     flags = ctypes.c_int.from_address(at("flags")).value
-    if (bool(flags & 0x1), bool(flags & 0x100)) != (x.flags.c_contiguous, x.flags.aligned):
+    found = [bool(flags & bit) for bit in (0x1, 0x100, 0x4, 0x400)]
+    if found != [x.flags.c_contiguous, x.flags.aligned, x.flags.owndata, x.flags.writeable]:
         return "the flags of an array are elsewhere"
     if _word(at("dtype")) != id(x.dtype):
         return "the dtype of an array is elsewhere"
