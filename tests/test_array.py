@@ -174,7 +174,10 @@ def test_operators_agree_with_numpy(name, data):
         assert ours.dtype == expected.dtype
     numpy.testing.assert_allclose(numpy.asarray(ours), expected, rtol=1e-5, atol=1e-6)
     traced = fg.jit(op)(fg.array(x), fg.array(y))
-    numpy.testing.assert_array_equal(numpy.asarray(traced), numpy.asarray(ours))
+    if name == "pow" and dtype != "int32":  # powers of compiled code are our own, not those of the C library
+        numpy.testing.assert_array_max_ulp(numpy.asarray(traced), numpy.asarray(ours), 4)
+    else:
+        numpy.testing.assert_array_equal(numpy.asarray(traced), numpy.asarray(ours))
     scalar = y[0].item()
     with numpy.errstate(all="ignore"):
         expected = op(x, y[0])

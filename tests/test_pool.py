@@ -353,13 +353,18 @@ def test_the_pool_of_the_process_follows_the_setting(kernels):
 def test_workers_leave_signals_to_python(kernels, threads):
     threads.set_threads(5)
     Record(kernels, 1000, 1).run(threads)
-    masks = [
-        int(line.split()[1], 16)
-        for task in Path("/proc/self/task").iterdir()
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("SigBlk")
-    ]
     interrupt, fault = 1 << (2 - 1), 1 << (11 - 1)
+    deadline = time.monotonic() + 10
+    while True:  # a thread that is just being made has all signals blocked for a moment
+        masks = [
+            int(line.split()[1], 16)
+            for task in Path("/proc/self/task").iterdir()
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith("SigBlk")
+        ]
+        if not any(mask & fault for mask in masks) or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
     assert sum(bool(mask & interrupt) for mask in masks) >= 4
     assert not any(mask & fault for mask in masks)
 
