@@ -355,18 +355,17 @@ def test_workers_leave_signals_to_python(kernels, threads):
     Record(kernels, 1000, 1).run(threads)
     interrupt, fault = 1 << (2 - 1), 1 << (11 - 1)
     deadline = time.monotonic() + 10
-    while True:  # a thread that is just being made has all signals blocked for a moment
+    workers = 0
+    while workers < 4 and time.monotonic() < deadline:
+        # Threads of other libraries may block everything, and so does a thread that is just being made.
         masks = [
             int(line.split()[1], 16)
             for task in Path("/proc/self/task").iterdir()
             for line in (task / "status").read_text().splitlines()
             if line.startswith("SigBlk")
         ]
-        if not any(mask & fault for mask in masks) or time.monotonic() > deadline:
-            break
-        time.sleep(0.01)
-    assert sum(bool(mask & interrupt) for mask in masks) >= 4
-    assert not any(mask & fault for mask in masks)
+        workers = sum(bool(mask & interrupt) and not mask & fault for mask in masks)
+    assert workers >= 4
 
 
 @pytest.mark.parametrize("microseconds", [0, 1000])
