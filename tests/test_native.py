@@ -159,3 +159,16 @@ def test_a_long_chain_of_operations_compiles():
         return x
 
     check(chain, array(3))
+
+
+@pytest.mark.parametrize("out_spec", [(1, 2, 0, 3), (2, 0, 1, 3), (0, 1, 2, 3), (0, 3, 1, 2), (2, 3, 0, 1)])
+def test_results_of_a_convolution_may_have_any_order_of_axes(out_spec):
+    numbers = fg.lax.ConvDimensionNumbers((3, 0, 2, 1), (1, 0, 3, 2), out_spec)
+
+    def convolve(x, kernel):
+        return fg.lax.conv_general_dilated(
+            x, kernel, (2, 1), [(0, 0), (0, 0)], rhs_dilation=(1, 2), dimension_numbers=numbers
+        )
+
+    for seed in range(3):
+        check(convolve, array(1, 5, 5, 5, seed=seed), array(1, 2, 2, 2, seed=seed + 10))
