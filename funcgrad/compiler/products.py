@@ -224,9 +224,6 @@ CONVOLUTION_PARAMS = (
 def supports_convolution(equation: Equation) -> bool:
     """Whether there is native code for a convolution."""
     (x, kernel), (result,) = equation.operands, equation.results
-    batch_axis, feature_axis, *spatial_axes = equation.params["dimension_numbers"][2]
-    if feature_axis != len(result.shape) - 1 and any(axis < batch_axis for axis in spatial_axes):
-        return False  # an order that the generator does not write right yet; the host does
     if x.dtype.kind not in "fiuV" or 0 in (*x.shape, *kernel.shape, *result.shape) or x.dtype.kind == "c":
         return False
     return result.dtype == x.dtype or (x.dtype in (dtypes.float16, dtypes.bfloat16) and result.dtype == dtypes.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from funcgrad.compiler.contraction.frame import Frame, Result
 from funcgrad.compiler.contraction.patches import place_of, write_turned
 from funcgrad.compiler.contraction.text import Function, has_masks, vector
@@ -88,7 +90,10 @@ def write_finish(kernel: Frame, name: str) -> None:
         )
 
     results = patches.results if patches is not None else ()
-    if apart and results and results[-1][1] == 1 and kernel.spec.epilogue is None and kernel.shape.lanes > 1:
+    # Whether rows lie in c in the order of their numbers, so that those between the first and the last lie there, too.
+    ordered = all(outer >= count * inner for (_, outer), (count, inner) in pairwise(results))
+    neighbours = bool(results) and results[-1][1] == 1 and ordered
+    if apart and neighbours and kernel.spec.epilogue is None and kernel.shape.lanes > 1:
         # Whether all rows are neighbours in c.
         first_place = place_of(text, first_row, results)
         last_row = text.sub(text.add(first_row, "%rows"), 1)
