@@ -5,11 +5,11 @@ from functools import cache
 
 import numpy
 
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Axis, Buffer, Kernel, Loop, Store, axis_index, load
 from funcgrad.compiler.machine import host_target, object_code
 from funcgrad.compiler.machine import load as load_code
+from funcgrad.compiler.module import Module
 
 _ENTRY = """define void @entry(ptr %context, i64 %low, i64 %high) {
   call void @kernel(ptr %context, i64 %low, i64 %high)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.loops import Buffer
+from funcgrad.compiler.module import Module
 from funcgrad.compiler.schedule import Branch, Carry, Copy, Multiply, Repeat, Run, Schedule, Step, While
 
 Places = dict[Buffer, str]  # the LLVM name of the address of each buffer

@@ -103,8 +103,9 @@ def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
 class Fuser:
     """Groups the equations of one Program."""
 
-    def __init__(self, program: Program, in_memory: Sequence[Any]):
-        self.program, self.in_memory = program, set(in_memory)
+    def __init__(self, program: Program):
+        self.program = program
+        self.in_memory = {x for x in program.outputs if type(x) is Variable}
         self.inlined: dict[Variable, Equation] = {}  # what is computed wherever it is read
         self.reads: dict[Variable, list[Read]] = {}
         self.clusters: list[Cluster] = []
@@ -112,14 +113,25 @@ class Fuser:
         self.reduced_size: dict[Variable, int] = {}
         self.reader_is_full = False
 
-    def run(self) -> list[Cluster]:
+    def run(self) -> None:
+        """Go through the Program; the clusters are then in the order in which they have to run."""
         for equation in self.program.equations:
             if movement_rule(equation) is not None:
                 self.inlined[equation.results[0]] = equation
             self.note_reductions(equation)
         for equation in reversed(self.program.equations):
             self.visit(equation)
-        return self.in_order()
+        self.clusters = self.in_order()
+
+    def stored(self) -> set[Variable]:
+        """The results of clusters that have to end up in memory: outputs, and what another cluster reads."""
+        found = {x for x in self.program.outputs if type(x) is Variable}
+        for cluster in self.clusters:
+            for read in cluster.reads:
+                home = self.home.get(read.variable)
+                if home is not None and (home is not cluster or read.index is None):
+                    found.add(read.variable)
+        return found
 
     def note_reductions(self, equation: Equation) -> None:
         """Remember of how many elements a result is the reduction, also after further steps on each of its elements."""
@@ -386,8 +398,8 @@ def is_elementwise(equation: Equation) -> bool:
     return not (is_reduction(equation) or primitive in SPECIAL or primitive in STRUCTURES or primitive in PRODUCTS)
 
 
-def fuse(program: Program, in_memory: Sequence[Any]) -> Fuser:
-    """Group the equations of a Program whose results `in_memory` have to end up in memory."""
-    fuser = Fuser(program, in_memory)
-    fuser.clusters = fuser.run()
+def fuse(program: Program) -> Fuser:
+    """Group the equations of a Program."""
+    fuser = Fuser(program)
+    fuser.run()
     return fuser

@@ -97,7 +97,7 @@ class Buffers:
         return found
 
 
-class KernelWriter:
+class LoopWriter:
     """Writes the kernel of one cluster."""
 
     def __init__(self, cluster: Cluster, fuser: Fuser, buffers: Buffers, stored: set[Variable]):

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.contraction.text import Module, has_masks
 from funcgrad.compiler.loops import (
     INT64,
     Accumulate,
@@ -34,12 +33,12 @@ from funcgrad.compiler.loops import (
     parts,
     statements,
 )
+from funcgrad.compiler.module import Module, has_masks, mangled
 from funcgrad.compiler.operations import (
     BINARY_WRITERS,
     WRITERS,
     Instructions,
     Level,
-    mangled,
     memory_type,
     number_text,
     register_type,

@@ -16,7 +16,6 @@ import numpy
 
 from funcgrad.compiler.bridge import native_callable
 from funcgrad.compiler.cache import cached
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.elements import element_rule, is_real, movement_rule
 from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.execute import executor
@@ -25,6 +24,7 @@ from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import Loaded, assembly, host_target, load, object_code
 from funcgrad.compiler.memory import keep_freed_memory
+from funcgrad.compiler.module import Module
 from funcgrad.compiler.pool import parallel_address
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction

@@ -13,7 +13,6 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.loops import (
     BINARY,
     COMPARISONS,
@@ -24,6 +23,7 @@ from funcgrad.compiler.loops import (
     Expression,
     constant_value,
 )
+from funcgrad.compiler.module import Module, from_bfloat16, splat, to_bfloat16, vector
 
 # Types
 
@@ -42,7 +42,7 @@ def memory_type(dtype: numpy.dtype) -> str:
 def register_type(dtype: numpy.dtype, lanes: int = 1) -> str:
     """The LLVM type of a value, or of `lanes` neighbours."""
     kind = "i1" if dtype.kind == "b" else memory_type(dtype)
-    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+    return vector(kind, lanes)
 
 
 def suffix(dtype: numpy.dtype, lanes: int) -> str:
@@ -67,12 +67,7 @@ def number_text(x: Expression) -> str:
 
 def vector_constant(dtype: numpy.dtype, number: str, lanes: int) -> str:
     """A number that LLVM has written out, for all lanes."""
-    return number if lanes == 1 else f"splat ({register_type(dtype)} {number})"
-
-
-def mangled(kind: str) -> str:
-    """What LLVM calls a type in the names of intrinsics."""
-    return {"half": "f16", "float": "f32", "double": "f64"}.get(kind, kind)
+    return splat(register_type(dtype), number, lanes)
 
 
 class Level:
@@ -240,12 +235,15 @@ def write_conversion(
     def step(instruction: str, old: numpy.dtype, new: numpy.dtype, value: str) -> str:
         return writer.line(f"{instruction} {register_type(old, lanes)} {value} to {register_type(new, lanes)}", level)
 
+    def line(text: str) -> str:
+        return writer.line(text, level)
+
     if before == dtypes.bfloat16:
-        number = _from_bfloat16(writer, level, lanes, name)
+        number = from_bfloat16(line, name, lanes)
         return number if after == FLOAT32 else write_conversion(writer, level, FLOAT32, after, lanes, number)
     if after == dtypes.bfloat16:
         number = name if before == FLOAT32 else write_conversion(writer, level, before, FLOAT32, lanes, name)
-        return _to_bfloat16(writer, level, lanes, number)
+        return to_bfloat16(line, number, lanes)
     kinds = before.kind, after.kind
     if after.kind == "b":
         zero = vector_constant(
@@ -271,32 +269,6 @@ def write_conversion(
     if before.kind != "b" and after.itemsize < before.itemsize:
         return step("trunc", before, after, name)
     return step("sext" if before.kind == "i" else "zext", before, after, name)
-
-
-def _from_bfloat16(writer: Instructions, level: Level, lanes: int, name: str) -> str:
-    short, whole, number = (f"<{lanes} x {x}>" if lanes > 1 else x for x in ("i16", "i32", "float"))
-    bits = writer.line(f"zext {short} {name} to {whole}", level)
-    bits = writer.line(f"shl {whole} {bits}, {vector_constant(INT32, '16', lanes)}", level)
-    return writer.line(f"bitcast {whole} {bits} to {number}", level)
-
-
-def _to_bfloat16(writer: Instructions, level: Level, lanes: int, name: str) -> str:
-    """The upper half of the bits, rounded to the nearest even; NaN stays NaN."""
-    short, whole, number, truth = (f"<{lanes} x {x}>" if lanes > 1 else x for x in ("i16", "i32", "float", "i1"))
-
-    def number_of(value: int) -> str:
-        return vector_constant(INT32, str(value), lanes)
-
-    bits = writer.line(f"bitcast {number} {name} to {whole}", level)
-    upper = writer.line(f"lshr {whole} {bits}, {number_of(16)}", level)
-    odd = writer.line(f"and {whole} {upper}, {number_of(1)}", level)
-    half = writer.line(f"add {whole} {odd}, {number_of(0x7FFF)}", level)
-    rounded = writer.line(f"add {whole} {bits}, {half}", level)
-    rounded = writer.line(f"lshr {whole} {rounded}, {number_of(16)}", level)
-    quiet = writer.line(f"or {whole} {upper}, {number_of(0x40)}", level)
-    missing = writer.line(f"fcmp uno {number} {name}, {name}", level)
-    chosen = writer.line(f"select {truth} {missing}, {whole} {quiet}, {whole} {rounded}", level)
-    return writer.line(f"trunc {whole} {chosen} to {short}", level)
 
 
 def _same(writer: Instructions, level: Level, x: Expression, lanes: int, operands: list[str]) -> str:

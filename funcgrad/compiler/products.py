@@ -15,10 +15,10 @@ from typing import Any
 from funcgrad import dtypes
 from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
 from funcgrad.compiler.contraction.convolution import plan_convolution, write_convolution
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, flatten, load
 from funcgrad.compiler.machine import Target
+from funcgrad.compiler.module import Module
 from funcgrad.compiler.special import loops_over
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.program import Equation, Variable

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.fuse import fuse
-from funcgrad.compiler.kernels import Buffers, KernelWriter, buffer_for
+from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
@@ -245,16 +245,11 @@ class Schedule:
 
 def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
     """The steps of each cluster of a Program, in order."""
-    fuser = fuse(program, [x for x in program.outputs if type(x) is Variable])
-    stored = {x for x in program.outputs if type(x) is Variable}
-    for cluster in fuser.clusters:
-        for read in cluster.reads:
-            home = fuser.home.get(read.variable)
-            if home is not None and (home is not cluster or read.index is None):
-                stored.add(read.variable)
+    fuser = fuse(program)
+    stored = fuser.stored()
     for cluster in fuser.clusters:
         if not cluster.alone:
-            yield [Run(x) for x in KernelWriter(cluster, fuser, buffers, stored).write()]
+            yield [Run(x) for x in LoopWriter(cluster, fuser, buffers, stored).write()]
             continue
         (equation,) = cluster.level
         if equation.primitive is dot_general:

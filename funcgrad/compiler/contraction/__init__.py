@@ -58,4 +58,5 @@ from funcgrad.compiler.contraction.convolution import (
 from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Epilogue, Reader, Result
 from funcgrad.compiler.contraction.kernel import contraction_ir, write_contraction
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
-from funcgrad.compiler.contraction.text import Function, Module
+from funcgrad.compiler.contraction.text import Function
+from funcgrad.compiler.module import Module

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from funcgrad.compiler.contraction.finish import call_finish
 from funcgrad.compiler.contraction.frame import Frame
-from funcgrad.compiler.contraction.text import Element, Function, has_masks, vector
+from funcgrad.compiler.contraction.text import Element, Function
+from funcgrad.compiler.module import has_masks, vector
 
 
 def write_dot(kernel: Frame, name: str) -> None:

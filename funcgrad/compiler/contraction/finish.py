@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from funcgrad.compiler.contraction.frame import Frame, Result
 from funcgrad.compiler.contraction.patches import place_of, write_turned
-from funcgrad.compiler.contraction.text import Function, has_masks, vector
+from funcgrad.compiler.contraction.text import Function
+from funcgrad.compiler.module import has_masks, vector
 
 
 def call_finish(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy
 
-from funcgrad.compiler.contraction.text import Element, Function, Module, element_of, vector
+from funcgrad.compiler.contraction.text import Element, Function, element_of
 from funcgrad.compiler.machine import Target
+from funcgrad.compiler.module import Module, vector
 
 SLOTS = (
     *("a", "b", "c", "scratch"),

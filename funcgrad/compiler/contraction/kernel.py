@@ -9,9 +9,9 @@ from funcgrad.compiler.contraction.finish import write_finish
 from funcgrad.compiler.contraction.frame import ContractionSpec, Frame
 from funcgrad.compiler.contraction.packing import write_pack, write_pack_panel, write_pack_rows
 from funcgrad.compiler.contraction.patches import write_pack_kernels, write_patch_rows
-from funcgrad.compiler.contraction.text import Module
 from funcgrad.compiler.contraction.tiles import write_tiles
 from funcgrad.compiler.machine import Target
+from funcgrad.compiler.module import Module
 
 
 def write_contraction(module: Module, spec: ContractionSpec) -> None:

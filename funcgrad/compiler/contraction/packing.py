@@ -7,7 +7,8 @@ the other. Whatever lies across the vectors (a transposed operand) is turned in 
 from __future__ import annotations
 
 from funcgrad.compiler.contraction.frame import Frame
-from funcgrad.compiler.contraction.text import SQUARE, Element, Function, has_masks, transposed, vector
+from funcgrad.compiler.contraction.text import SQUARE, Element, Function, transposed
+from funcgrad.compiler.module import has_masks, vector
 
 
 def write_pack_rows(kernel: Frame, name: str) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from funcgrad.compiler.contraction.frame import Digits, Frame, Patches
-from funcgrad.compiler.contraction.text import SQUARE, Element, Function, transposed, vector
+from funcgrad.compiler.contraction.text import SQUARE, Element, Function, transposed
+from funcgrad.compiler.module import vector
 
 
 def merged(digits: Digits) -> Digits:

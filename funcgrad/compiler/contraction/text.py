@@ -20,60 +20,13 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.machine import Target
+from funcgrad.compiler.module import Module, from_bfloat16, mangled, splat, to_bfloat16, vector
 
 Number = int | str
 Body = Callable[[str, list[str]], Sequence[str] | None]
 
 
-def vector(kind: str, lanes: int) -> str:
-    """The type of `lanes` numbers of a kind; a single one is no vector."""
-    return kind if lanes == 1 else f"<{lanes} x {kind}>"
-
-
-def splat(kind: str, number: str, lanes: int) -> str:
-    """A constant, in all lanes."""
-    return number if lanes == 1 else f"splat ({kind} {number})"
-
-
-def mangled(kind: str) -> str:
-    """A type as the names of intrinsics spell it."""
-    if kind.startswith("<"):
-        lanes, inner = kind[1:-1].split(" x ")
-        return f"v{lanes}{mangled(inner)}"
-    return {"float": "f32", "double": "f64", "half": "f16"}.get(kind, kind)
-
-
-def has_masks(target: Target, size: int) -> bool:
-    """Whether single lanes of this many bytes can be left out of loads and stores."""
-    if target.architecture != "x86_64":
-        return False
-    return target.vector_bytes == 64 or (target.vector_bytes == 32 and size in (4, 8))
-
-
 SQUARE = 4  # as many lanes as registers of any CPU have, so that few instructions turn a square
-
-
-class Module:
-    """The functions of one module, and what they need."""
-
-    def __init__(self, target: Target):
-        self.target = target
-        self.declarations: dict[str, str] = {}
-        self.functions: list[str] = []
-        self.names: set[str] = set()
-
-    def intrinsic(self, name: str, result: str, operands: Sequence[str]) -> str:
-        """Declares an LLVM intrinsic; gives its name for a call."""
-        if name not in self.declarations:
-            self.declarations[name] = f"declare {result} @{name}({', '.join(operands)})"
-        return name
-
-    def text(self) -> str:
-        width = 8 * self.target.vector_bytes
-        vectors = f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
-        attributes = f"attributes #0 = {{ nounwind{vectors} }}"
-        return "\n".join([*self.declarations.values(), *self.functions, attributes, ""])
 
 
 class Function:
@@ -332,10 +285,7 @@ class Element:
             return value
         before, after = vector(self.kind, lanes), vector(self.number, lanes)
         if self.dtype == dtypes.bfloat16:
-            bits = vector("i32", lanes)
-            wide = text.line(f"zext {before} {value} to {bits}")
-            wide = text.line(f"shl {bits} {wide}, {splat('i32', '16', lanes)}")
-            return text.line(f"bitcast {bits} {wide} to {after}")
+            return from_bfloat16(text.line, value, lanes)
         if self.dtype.kind == "f" and not text.target.has_float16:
             return _from_float16(text, value, lanes)
         if self.dtype.kind == "f":
@@ -350,7 +300,7 @@ class Element:
             return value
         before, after = vector(self.number, lanes), vector(self.kind, lanes)
         if self.dtype == dtypes.bfloat16:
-            return _to_bfloat16(text, value, lanes)
+            return to_bfloat16(text.line, value, lanes)
         if self.dtype.kind == "f" and not text.target.has_float16:
             return _to_float16(text, value, lanes)
         if self.dtype.kind == "f":
@@ -374,25 +324,6 @@ class Element:
 
     def zero(self, lanes: int) -> str:
         return "zeroinitializer" if lanes > 1 else "0.0" if self.is_float else "0"
-
-
-def _to_bfloat16(text: Function, value: str, lanes: int) -> str:
-    """The upper half of the bits, rounded to the nearest even; NaN stays NaN."""
-    short, whole, number, truth = (vector(kind, lanes) for kind in ("i16", "i32", "float", "i1"))
-
-    def of(constant: int) -> str:
-        return splat("i32", str(constant), lanes)
-
-    bits = text.line(f"bitcast {number} {value} to {whole}")
-    upper = text.line(f"lshr {whole} {bits}, {of(16)}")
-    odd = text.line(f"and {whole} {upper}, {of(1)}")
-    half = text.line(f"add {whole} {odd}, {of(0x7FFF)}")
-    rounded = text.line(f"add {whole} {bits}, {half}")
-    rounded = text.line(f"lshr {whole} {rounded}, {of(16)}")
-    quiet = text.line(f"or {whole} {upper}, {of(0x40)}")
-    missing = text.line(f"fcmp uno {number} {value}, {value}")
-    chosen = text.line(f"select {truth} {missing}, {whole} {quiet}, {whole} {rounded}")
-    return text.line(f"trunc {whole} {chosen} to {short}")
 
 
 def _from_float16(text: Function, value: str, lanes: int) -> str:

@@ -14,7 +14,8 @@ from funcgrad.compiler.contraction.finish import call_finish
 from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.packing import call_panel, panels_size
 from funcgrad.compiler.contraction.patches import place_of
-from funcgrad.compiler.contraction.text import Function, has_masks, vector
+from funcgrad.compiler.contraction.text import Function
+from funcgrad.compiler.module import has_masks, vector
 
 
 def write_tiles(kernel: Frame, name: str) -> None:

@@ -1,0 +1,87 @@
+"""An LLVM module as text, and what all who write functions into one have in common.
+
+Types are written by their LLVM names, such as "float", and by how many numbers of them are in a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from funcgrad.compiler.machine import Target
+
+
+def vector(kind: str, lanes: int) -> str:
+    """The type of `lanes` numbers of a kind; a single one is no vector."""
+    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+
+def splat(kind: str, number: str, lanes: int) -> str:
+    """A constant, in all lanes."""
+    return number if lanes == 1 else f"splat ({kind} {number})"
+
+
+def mangled(kind: str) -> str:
+    """A type as the names of intrinsics spell it."""
+    if kind.startswith("<"):
+        lanes, inner = kind[1:-1].split(" x ")
+        return f"v{lanes}{mangled(inner)}"
+    return {"float": "f32", "double": "f64", "half": "f16"}.get(kind, kind)
+
+
+def has_masks(target: Target, size: int) -> bool:
+    """Whether single lanes of this many bytes can be left out of loads and stores."""
+    if target.architecture != "x86_64":
+        return False
+    return target.vector_bytes == 64 or (target.vector_bytes == 32 and size in (4, 8))
+
+
+def from_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
+    """A float32 from the bits of a bfloat16. `line` writes an instruction and gives the name of its result."""
+    short, whole, number = (vector(kind, lanes) for kind in ("i16", "i32", "float"))
+    wide = line(f"zext {short} {value} to {whole}")
+    wide = line(f"shl {whole} {wide}, {splat('i32', '16', lanes)}")
+    return line(f"bitcast {whole} {wide} to {number}")
+
+
+def to_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
+    """A float32 as the bits of a bfloat16: the upper half of them, rounded to the nearest even; NaN stays NaN.
+
+    `line` writes an instruction and gives the name of its result.
+    """
+    short, whole, number, truth = (vector(kind, lanes) for kind in ("i16", "i32", "float", "i1"))
+
+    def of(constant: int) -> str:
+        return splat("i32", str(constant), lanes)
+
+    bits = line(f"bitcast {number} {value} to {whole}")
+    upper = line(f"lshr {whole} {bits}, {of(16)}")
+    odd = line(f"and {whole} {upper}, {of(1)}")
+    half = line(f"add {whole} {odd}, {of(0x7FFF)}")
+    rounded = line(f"add {whole} {bits}, {half}")
+    rounded = line(f"lshr {whole} {rounded}, {of(16)}")
+    quiet = line(f"or {whole} {upper}, {of(0x40)}")
+    missing = line(f"fcmp uno {number} {value}, {value}")
+    chosen = line(f"select {truth} {missing}, {whole} {quiet}, {whole} {rounded}")
+    return line(f"trunc {whole} {chosen} to {short}")
+
+
+class Module:
+    """The functions of one module, and what they need."""
+
+    def __init__(self, target: Target):
+        self.target = target
+        self.declarations: dict[str, str] = {}
+        self.functions: list[str] = []
+        self.names: set[str] = set()
+
+    def intrinsic(self, name: str, result: str, operands: Sequence[str]) -> str:
+        """Declares an LLVM intrinsic; gives its name for a call."""
+        if name not in self.declarations:
+            self.declarations[name] = f"declare {result} @{name}({', '.join(operands)})"
+        return name
+
+    def text(self) -> str:
+        width = 8 * self.target.vector_bytes
+        vectors = f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
+        attributes = f"attributes #0 = {{ nounwind{vectors} }}"
+        return "\n".join([*self.declarations.values(), *self.functions, attributes, ""])
