@@ -20,15 +20,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, movement_rule
+from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
 from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import is_reduction, reduced_axes
-from funcgrad.compiler.special import SPECIAL
-from funcgrad.compiler.structures import STRUCTURES
 from funcgrad.primitives import elementwise as ew
-from funcgrad.primitives.contraction import dot_general
-from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.primitives.counting import iota
 from funcgrad.program import Equation, Program, Variable
 
@@ -202,7 +198,7 @@ class Fuser:
         moved = movement_rule(equation) is not None
         if moved and equation.results[0] not in self.in_memory and not self.wanted_in_memory(equation.results[0]):
             return
-        alone = not moved and not is_elementwise(equation) and not is_reduction(equation)
+        alone = not is_reduction(equation) and element_rule(equation) is None
         if not alone and not moved:
             if self.is_cheaper_to_repeat(equation):
                 return self.repeat(equation)
@@ -387,15 +383,6 @@ QUICK = frozenset(
     + [ew.eq, ew.ne, ew.lt, ew.le, ew.gt, ew.ge, ew.not_, ew.xor]
 )
 """Primitives that cost next to nothing beside reading their operands."""
-
-
-PRODUCTS = frozenset([dot_general, conv_general_dilated])
-
-
-def is_elementwise(equation: Equation) -> bool:
-    """Whether each element of the results is computed by itself."""
-    primitive = equation.primitive
-    return not (is_reduction(equation) or primitive in SPECIAL or primitive in STRUCTURES or primitive in PRODUCTS)
 
 
 def fuse(program: Program) -> Fuser:
