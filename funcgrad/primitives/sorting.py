@@ -67,7 +67,7 @@ def _flat_places(module: Any, order: Any, axis: int) -> Any:
     return places
 
 
-MANY = 2048  # elements, from which on the packing below is quicker
+MANY = 256  # elements, from which on the packing below is quicker
 
 
 def _stable_order(module: Any, key: Any, axis: int) -> Any:
@@ -78,16 +78,20 @@ def _stable_order(module: Any, key: Any, axis: int) -> Any:
     """
     if module is not numpy or key.dtype.itemsize > 4 or key.size < MANY:
         return module.argsort(key, axis=axis, kind="stable")
+    bits = key
     if key.dtype.kind == "f":
         key = key.astype(numpy.float32) + numpy.float32(0)  # for minus zero, which equals zero
         bits = key.view(numpy.uint32)
         bits = numpy.where(bits >> 31, ~bits, bits | numpy.uint32(1 << 31))  # negative ones the other way round
         bits[numpy.isnan(key)] = 0xFFFFFFFF
-    else:
-        bits = (key.astype(numpy.int64) + (1 << 31 if key.dtype.kind == "i" else 0)).astype(numpy.uint64)
-    places = numpy.arange(key.shape[axis], dtype=numpy.uint64).reshape(-1, *(1,) * (key.ndim - axis - 1))
-    packed = numpy.sort(bits.astype(numpy.uint64) << 32 | places, axis=axis)
-    return (packed & 0xFFFFFFFF).astype(numpy.int64)
+    elif key.dtype.kind == "i":
+        bits = key.astype(numpy.uint32) ^ numpy.uint32(1 << 31)
+    packed = bits.astype(numpy.uint64)
+    packed <<= 32
+    packed |= numpy.arange(key.shape[axis], dtype=numpy.uint64).reshape(-1, *(1,) * (key.ndim - axis - 1))
+    packed.sort(axis=axis)
+    packed &= 0xFFFFFFFF
+    return packed.view(numpy.int64)
 
 
 def _jvp(primals, tangents, *, axis, num_keys):
