@@ -1,6 +1,7 @@
 """Products of matrices as native code, against NumPy, for the widest vectors of this CPU and for narrower ones."""
 
 import ctypes
+import dataclasses
 from functools import cache
 
 import ml_dtypes
@@ -165,6 +166,24 @@ def test_batches_with_any_strides(bits):
     heads = numpy.empty((2, 17, 3, 19), "float32").transpose(0, 2, 1, 3)
     result, _ = multiply(*cases[-1], target, out=heads)
     check(result, *cases[-1])
+
+
+@pytest.mark.skipif(not host_target().has_bfloat16_dot, reason="this CPU has no products of pairs of bfloat16")
+@pytest.mark.parametrize("vector_bytes", [64, 32, 16])
+def test_products_of_pairs_of_bfloat16(vector_bytes):
+    """In vectors of any width; those of 16 and 32 bytes are used without leaving lanes out."""
+    random = numpy.random.default_rng(8)
+    target = dataclasses.replace(host_target(), vector_bytes=vector_bytes)
+    dtype = ml_dtypes.bfloat16
+    for m, n, k in [*SIZES, (70, 70, 1030), (40, 70, 2051), (3, 200, 101), (130, 300, 7)]:
+        for layout_a in LAYOUTS:
+            for layout_b in LAYOUTS:
+                a, b = matrix(random, m, k, dtype, layout_a), matrix(random, k, n, dtype, layout_b)
+                result, plan = multiply(a, b, target, out=numpy.empty((m, n), "float32"))
+                exact, size = a.astype(float) @ b.astype(float), abs(a).astype(float) @ abs(b).astype(float)
+                assert (abs(result - exact) <= 1e-6 * size).all(), (plan.scheme, m, n, k, layout_a, layout_b)
+    code = contraction_ir(ContractionSpec(*[numpy.dtype(dtype)] * 3, plan.scheme), target)
+    assert f"avx512bf16.dpbf16ps.{8 * vector_bytes}" in code or target.architecture != "x86_64"
 
 
 def test_one_product_for_all_where_b_is_the_same():

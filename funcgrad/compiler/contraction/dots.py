@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from funcgrad.compiler.contraction.finish import call_finish
 from funcgrad.compiler.contraction.frame import Frame
+from funcgrad.compiler.contraction.packing import load_steps
 from funcgrad.compiler.contraction.text import Element, Function
 from funcgrad.compiler.module import has_masks, vector
 
@@ -22,9 +23,10 @@ def write_dot(kernel: Frame, name: str) -> None:
     vectors = text.line(f"alloca [64 x {vector(kernel.number, lanes)}], align 64")
     k = kernel.slot(text, "k")
     masks = lanes > 1 and all(has_masks(kernel.target, x.size) for x in (kernel.a, kernel.b))
-    rest = text.divide(k, lanes)[1]
+    at_once = 2 * lanes if kernel.pairs else lanes  # numbers of a row in a vector
+    rest = text.divide(k, at_once)[1]
     whole = text.sub(k, rest)
-    mask = text.first_lanes(rest, lanes) if masks else None
+    mask = text.first_lanes(rest, at_once) if masks else None
     some = text.compare("sgt", rest, 0)
     kind = vector(kernel.number, lanes)
 
@@ -36,12 +38,12 @@ def write_dot(kernel: Frame, name: str) -> None:
 
         def products(i: str, values: list[str], lanes: int, mask: str | None, count: int) -> list[str]:
             def read(element: Element, address: str, step: int) -> str:
-                address = text.at(text.at(address, element.kind, i), element.kind, step * lanes)
-                if mask is not None:
-                    value = text.masked_load(element.kind, lanes, address, mask)
-                else:
-                    value = text.load(vector(element.kind, lanes), address, element.size)
-                return element.widen(text, value, lanes)
+                address = text.at(text.at(address, element.kind, i), element.kind, step * at_once)
+                if lanes == 1:  # a number at a time, also of pairs
+                    return element.widen(text, text.load(element.kind, address, element.size), 1)
+                return load_steps(kernel, text, element, address, lanes, mask)
+
+            multiply_add = kernel.multiply_add if lanes > 1 else kernel.wide.multiply_add
 
             results = list(values)
             for step in range(count):
@@ -49,7 +51,7 @@ def write_dot(kernel: Frame, name: str) -> None:
                 ys = [read(kernel.b, column, step) for column in columns]
                 for at, (x, y) in enumerate((x, y) for x in xs for y in ys):
                     place = step * height * width + at
-                    results[place] = kernel.wide.multiply_add(text, x, y, results[place], lanes)
+                    results[place] = multiply_add(text, x, y, results[place], lanes)
             return results
 
         zero = kernel.wide.zero(lanes)
@@ -57,7 +59,7 @@ def write_dot(kernel: Frame, name: str) -> None:
         values = [zero] * (cells * unroll)
         i = "0"
         if unroll > 1:
-            step = lanes * unroll
+            step = at_once * unroll
             i, values = text.loop(
                 0,
                 text.sub(whole, step - 1),
@@ -73,7 +75,7 @@ def write_dot(kernel: Frame, name: str) -> None:
         i, values = text.loop(
             i,
             whole,
-            lanes,
+            at_once,
             lambda i, values: products(i, values, lanes, None, 1),
             [(kind, value) for value in values],
         )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy
 
-from funcgrad.compiler.contraction.text import Element, Function, element_of
+from funcgrad import dtypes
+from funcgrad.compiler.contraction.text import Element, Function, element_of, upper_half
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
 
@@ -154,6 +155,11 @@ class Shape:
         return WIDEST * self.lanes
 
 
+def multiplies_pairs(a: numpy.dtype, b: numpy.dtype, target: Target) -> bool:
+    """Whether numbers are multiplied two by two, and both products added to a sum, by one instruction of the CPU."""
+    return a == b == dtypes.bfloat16 and target.vector_bytes > 0 and target.has_bfloat16_dot
+
+
 def tile_shape(target: Target, number_size: int) -> Shape:
     """As many rows as leave registers for two vectors of b and one number of a."""
     lanes = max(1, target.vector_bytes // number_size)
@@ -172,6 +178,10 @@ class Frame:
         self.wide = self.a if self.a.number_size >= self.b.number_size else self.b  # what sums are computed in
         self.number, self.size, self.parts = self.wide.number, self.wide.number_size, self.wide.parts
         self.shape = tile_shape(self.target, self.size)
+        # Tiles and panels hold *steps* of the loop over k: numbers, or pairs of two that follow each other along k.
+        is_plain = spec.patches is None and spec.read_a is None and spec.read_b is None
+        self.pairs = is_plain and multiplies_pairs(self.a.dtype, self.b.dtype, self.target)
+        self.step = "i32" if self.pairs else self.number
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
         self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1 and spec.has_plain_rows
@@ -187,6 +197,34 @@ class Frame:
             how = "single" if self.spec.scheme == "dot" else "rows"
             return f"contraction_finish_{how}_{self.number}_{self.out.dtype.name}"
         return f"contraction_{what}_{(self.a if what == 'rows' else self.b).dtype.name}_{self.number}"
+
+    # Steps of the loop over k, which are as large as sums are
+
+    def steps(self, text: Function, count: str) -> str:
+        """How many steps so many numbers are."""
+        return text.line(f"lshr i64 {text.add(count, 1)}, 1") if self.pairs else count
+
+    def first_of(self, text: Function, step: str) -> str:
+        """The first number of a step."""
+        return text.mul(step, 2) if self.pairs else step
+
+    def multiply_add(self, text: Function, x: str, y: str, total: str, lanes: int) -> str:
+        """x * y + total, of steps; of pairs, both products are added."""
+        if not self.pairs:
+            return self.wide.multiply_add(text, x, y, total, lanes)
+        if lanes == 1:
+            for part in (0, 1):
+                first, second = (upper_half(text, value, part) for value in (x, y))
+                total = self.wide.multiply_add(text, first, second, total, 1)
+            return total
+        kind, pairs = vector(self.number, lanes), f"<{2 * lanes} x bfloat>"
+        if self.target.architecture == "aarch64":
+            name = f"llvm.aarch64.neon.bfdot.v{lanes}f32.v{2 * lanes}bf16"
+        else:
+            name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+        name = self.module.intrinsic(name, kind, [kind, pairs, pairs])
+        x, y = (text.line(f"bitcast {vector('i32', lanes)} {value} to {pairs}") for value in (x, y))
+        return text.line(f"call {kind} @{name}({kind} {total}, {pairs} {x}, {pairs} {y})")
 
     # Slots
 

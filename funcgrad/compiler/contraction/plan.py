@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, tile_shape
+from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, multiplies_pairs, tile_shape
 from funcgrad.compiler.contraction.text import element_of
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import has_masks
@@ -116,6 +116,8 @@ def plan_contraction(
     element_a, element_b = element_of(dtype), element_of(dtype_b if dtype_b is not None else dtype)
     size = max(element_a.number_size, element_b.number_size)
     parts = element_a.parts
+    # Pairs along k are multiplied at once; what holds numbers otherwise holds pairs.
+    pair = 2 if not (reads_a or reads_b) and multiplies_pairs(element_a.dtype, element_b.dtype, target) else 1
     shape = tile_shape(target, size)
     batch = outer, inner
     strides_c = strides_c or (inner * m * n, m * n, n, 1)
@@ -150,7 +152,12 @@ def plan_contraction(
         pass
     elif dot and (n == 1 or min(m, n) < 4 or (not near and m <= (32 if k >= 256 else 8))):
         scheme = "dot"
-    elif near and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024) and (masks or columns % lanes == 0):
+    elif (
+        near
+        and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024)
+        and (masks or columns % lanes == 0)
+        and k % pair == 0
+    ):
         scheme = "in_place"
         if a.rows == 1 and a.columns != 1 and parts == 1 and not reads_a and not element_a.converts:
             scheme = "in_place_turned"
@@ -163,10 +170,10 @@ def plan_contraction(
     cost = batches * m * n * k * parts * parts
     enough = max(READING_TASK if min(m, n) <= 2 else TASK, cost // TASKS)
     # A block of k fits a tile of a; blocks are of about the same size.
-    depth = shape.depth
+    depth = pair * shape.depth
     block_k = max(1, -(-k // max(1, -(-k // depth))))
     if block_k < k:
-        block_k = -(-block_k // 8) * 8 if block_k + 8 <= depth else block_k
+        block_k = _ceil(block_k, 8) * 8 if block_k + 8 <= depth else _ceil(block_k, pair) * pair
     # A large matrix that is read once is best read along its rows, some of them at a time.
     streams = scheme.startswith("in_place") and m <= 2 and k * columns * size > STREAM_BYTES
     if streams:
@@ -181,7 +188,7 @@ def plan_contraction(
             "in_place": by_rows,
             "in_place_turned": by_rows,
             "packed": 256,
-            "panels": max(1, PANEL_BYTES // (block_k * size * width)) * width,
+            "panels": max(1, PANEL_BYTES // (_ceil(block_k, pair) * size * width)) * width,
         }
         block_n = max(width, _multiple(most[scheme], width)) // parts
         block_n = min(block_n, max(1, n))
@@ -198,9 +205,11 @@ def plan_contraction(
     rows = block_m * parts if block_k < k else shape.rows
     gap = width * size  # which whole vectors may read
     partial = rows * (_multiple(block_n * parts + lanes - 1, lanes) + shape.reach) * size
-    panel = _multiple(block_n * parts + width - 1, width) * block_k * size + gap if scheme == "panels" else 64
+    panel = (
+        _multiple(block_n * parts + width - 1, width) * _ceil(block_k, pair) * size + gap if scheme == "panels" else 64
+    )
     panels = -(-columns // width)
-    scratch = batches * _multiple(columns + lanes - 1, lanes) * k * size + gap if scheme == "packed" else 0
+    scratch = batches * _multiple(columns + lanes - 1, lanes) * _ceil(k, pair) * size + gap if scheme == "packed" else 0
     values = dict(
         m=m,
         n=n,

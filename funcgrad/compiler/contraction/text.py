@@ -225,6 +225,22 @@ class Function:
         self.do(f"call void @{name}({whole} {value}, ptr {address}, i32 1, <{lanes} x i1> {mask})")
 
 
+def paired(text: Function, x: str, y: str, lanes: int) -> str:
+    """Two vectors of 16 bits as one of 32: the bits of x below those of y."""
+    if lanes == 1:
+        x, y = (text.line(f"zext i16 {value} to i32") for value in (x, y))
+        return text.line(f"or i32 {x}, {text.line(f'shl i32 {y}, 16')}")
+    order = [lane // 2 + lanes * (lane % 2) for lane in range(2 * lanes)]
+    both = text.shuffle("i16", lanes, x, y, order)
+    return text.line(f"bitcast <{2 * lanes} x i16> {both} to <{lanes} x i32>")
+
+
+def upper_half(text: Function, pair: str, part: int) -> str:
+    """The first (0) or second (1) bfloat16 of a pair, as a float."""
+    bits = f"and i32 {pair}, {0xFFFF0000}" if part else f"shl i32 {pair}, 16"
+    return text.line(f"bitcast i32 {text.line(bits)} to float")
+
+
 def transposed(text: Function, kind: str, rows: Sequence[str]) -> list[str]:
     """As many vectors as each has lanes, as the rows of a matrix; gives its columns.
 

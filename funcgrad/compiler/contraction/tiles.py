@@ -14,7 +14,7 @@ from funcgrad.compiler.contraction.finish import call_finish
 from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.packing import call_panel, panels_size
 from funcgrad.compiler.contraction.patches import place_of
-from funcgrad.compiler.contraction.text import Function
+from funcgrad.compiler.contraction.text import Function, paired
 from funcgrad.compiler.module import has_masks, vector
 
 
@@ -46,7 +46,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
     partial_row = text.add(partial_row, shape.reach)
     several = text.compare("slt", block_k, k)
     keep = text.select(several, partial_row, 0)
-    k_end = text.maximum(k, 1)
+    k_end, k_steps = text.maximum(k, 1), kernel.steps(text, k)
     c_m = kernel.slot(text, "c_m", parts)
 
     def task(t: str, _: list[str]) -> None:
@@ -83,6 +83,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     sums = text.at(partial, kernel.number, text.mul(text.sub(r, m0), keep))
                     place = text.at(c, kernel.out.kind, text.mul(r, c_m)) if kernel.direct else c
                     at_k = text.mul(k0, kernel.slot(text, "b_k", parts))
+                    before, steps = kernel.steps(text, k0), kernel.steps(text, count)
                     fetch_results(kernel, text, c, r, n0, n1)
 
                     def write(j: str, vectors: int, lanes: int, width: str) -> None:
@@ -91,12 +92,13 @@ def write_tiles(kernel: Frame, name: str) -> None:
                         if kernel.in_place:
                             source = text.at(b, kernel.b.kind, text.add(at_k, j))
                             step = text.mul(kernel.slot(text, "b_k", parts), kernel.b.size)
+                            step = kernel.first_of(text, step)
                         elif scheme == "packed":
-                            source = text.at(b, kernel.number, text.add(text.mul(j, k), text.mul(k0, width)))
+                            source = text.at(b, kernel.number, text.add(text.mul(j, k_steps), text.mul(before, width)))
                         else:
-                            source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
+                            source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), steps))
                         at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
-                        write_tile(kernel, text, at, rows_of_a, source, step, count, (first, last), (outer, inner))
+                        write_tile(kernel, text, at, rows_of_a, source, step, steps, (first, last), (outer, inner))
 
                     def column(j: str, _: list[str]) -> None:
                         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
@@ -205,7 +207,8 @@ def write_tile(
 ) -> None:
     """One tile of c, for one block of k, of which `limits` says whether it is the first and the last.
 
-    `b` is the address of its first row there; rows are `step` bytes apart.
+    `b` is the address of its first row there; what the loop over k reads of it in its `count` steps is `step` bytes
+    apart.
     """
     first, last = limits
     lanes, number = at.lanes, kernel.number
@@ -226,28 +229,32 @@ def write_tile(
     places = vector_places(text, start_place, number, start_row, cells, lanes)
     start = [text.load(kind, place, kernel.size) for place in places]
 
+    def column_in_place(row: str, v: int) -> str:
+        place = text.at(row, kernel.b.kind, v * lanes)
+        if masks:
+            return text.masked_load(kernel.b.kind, lanes, place, masks[v])
+        return text.load(vector(kernel.b.kind, lanes), place, kernel.b.size)
+
     def inner(i: str, values: list[str]) -> list[str]:
         *sums, b = values
         columns = []
         for v in range(at.vectors):
             if not in_place:
-                columns.append(text.load(kind, text.at(b, number, v * lanes), kernel.size))
-                continue
-            place = text.at(b, kernel.b.kind, v * lanes)
-            if masks:
-                column = text.masked_load(kernel.b.kind, lanes, place, masks[v])
+                columns.append(text.load(vector(kernel.step, lanes), text.at(b, number, v * lanes), kernel.size))
+            elif kernel.pairs:
+                following = text.at(b, kernel.b.kind, kernel.slot(text, "b_k"))
+                columns.append(paired(text, column_in_place(b, v), column_in_place(following, v), lanes))
             else:
-                column = text.load(vector(kernel.b.kind, lanes), place, kernel.b.size)
-            columns.append(kernel.b.widen(text, column, lanes))
+                columns.append(kernel.b.widen(text, column_in_place(b, v), lanes))
         place, apart = text.at(a, number, i), kernel.shape.stride
         if kernel.turned:
             place, apart = text.at(a, number, text.mul(i, kernel.slot(text, "a_k"))), 1
         results = []
         for row in range(at.height):
-            x = text.load(number, text.at(place, number, row * apart), kernel.size)
-            x = text.splat(number, x, lanes)
+            x = text.load(kernel.step, text.at(place, number, row * apart), kernel.size)
+            x = text.splat(kernel.step, x, lanes)
             for column in columns:
-                results.append(kernel.wide.multiply_add(text, x, column, sums[len(results)], lanes))
+                results.append(kernel.multiply_add(text, x, column, sums[len(results)], lanes))
         return [*results, text.line(f"getelementptr i8, ptr {b}, i64 {step}")]
 
     _, values = text.loop(0, count, 1, inner, [*((kind, x) for x in start), ("ptr", b)])
@@ -296,10 +303,10 @@ def call_panels(
     kernel: Frame, text: Function, panels: str, b: str, outer: str, inner: str, k0: str, count: str, n0: str, n1: str
 ) -> None:
     """Copy a block of b into panels beside each other."""
-    shape = kernel.shape
+    shape, steps = kernel.shape, kernel.steps(text, count)
 
     def panel(j: str, _: list[str]) -> None:
-        target = text.at(panels, kernel.number, text.mul(text.sub(j, n0), count))
+        target = text.at(panels, kernel.number, text.mul(text.sub(j, n0), steps))
         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
         width = text.select(narrow, shape.lanes, shape.width)
         call_panel(kernel, text, target, b, outer, inner, k0, count, j, width)
