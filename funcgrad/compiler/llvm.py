@@ -17,6 +17,7 @@ import numpy
 
 from funcgrad.compiler.loops import (
     INT64,
+    UNKNOWN_EXTENT,
     Accumulate,
     Accumulator,
     Axis,
@@ -164,6 +165,9 @@ class KernelWriter(Instructions):
         rest = extent % lanes
         whole = extent - rest
         masked = rest > 0 and self.may_mask(loop)
+        if extent == UNKNOWN_EXTENT:
+            self.write_unknown_loop(loop, lanes)
+            return
         if parallel:
             if rest == 0:
                 self.write_loop_part(loop, "%low", "%high", lanes, [], None)
@@ -185,6 +189,31 @@ class KernelWriter(Instructions):
             values = self.write_loop_part(loop, str(whole), str(extent), 1, collected, values)
         for statement, name in zip(collected, values or [], strict=True):
             self.keep_accumulated(statement.accumulator, name)
+
+    def write_unknown_loop(self, loop: Loop, lanes: int) -> None:
+        """A parallel loop over arrays of any length: vectors as long as they fit, and then what is left of one."""
+        count = self.line("sub i64 %high, %low")
+        left = self.line(f"urem i64 {count}, {lanes}")
+        middle = self.line(f"sub i64 %high, {left}")
+        self.write_loop_part(loop, "%low", middle, lanes, [], None)
+        if lanes == 1 or not self.may_mask(loop):
+            self.write_loop_part(loop, middle, "%high", 1, [], None)
+            return
+        block, after = self.label(), self.label()
+        level = Level(loop.axis, middle, lanes)
+        self.levels.append(level)
+        self.vector_axis, self.lanes, self.block = loop.axis, lanes, block
+        numbers = ", ".join(f"i64 {lane}" for lane in range(lanes))
+        limit = self.wide(left, INT64, level)
+        self.mask = f"<{lanes} x i1> " + self.line(f"icmp ult <{lanes} x i64> <{numbers}>, {limit}")
+        self.write(loop.body)
+        self.levels.pop()
+        self.vector_axis, self.lanes, self.mask = None, 1, ""
+        some = self.line(f"icmp ne i64 {left}, 0")
+        self.do(f"br i1 {some}, label %{block}, label %{after}")
+        self.levels[-1].lines += [f"{block}:", *level.lines]
+        self.do(f"br label %{after}")
+        self.start_block(after)
 
     def may_mask(self, loop: Loop) -> bool:
         """Whether the CPU can leave out lanes of all that a vector loop loads and stores."""

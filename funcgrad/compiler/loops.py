@@ -31,6 +31,10 @@ FLOAT32, FLOAT64 = numpy.dtype("float32"), numpy.dtype("float64")
 _serial = itertools.count()
 
 
+UNKNOWN_EXTENT = 1 << 48
+"""The extent of a parallel vector loop whose length only the caller of the kernel knows."""
+
+
 class Axis:
     """A loop variable: the whole numbers from 0 up to `extent`."""
 
@@ -101,6 +105,26 @@ class Index:
             elif type(atom) is not Axis and axis in atom.axes:
                 return None
         return found
+
+    def own_factor(self, axis: Axis) -> int | None:
+        """The same, but for what numbers loaded from memory add to it."""
+        found = 0
+        for atom, factor in self.terms:
+            if atom is axis:
+                found = factor
+            elif type(atom) is not Axis and atom.operation in ("quotient", "remainder"):
+                if atom.operands[0].payload.own_factor(axis) != 0:
+                    return None
+        return found
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether numbers loaded from memory are part of it."""
+        return any(
+            atom.operands[0].payload.is_computed if atom.operation in ("quotient", "remainder") else True
+            for atom, _ in self.terms
+            if type(atom) is not Axis
+        )
 
     def bounds(self) -> tuple[int, int] | None:
         """The least and the greatest value that it can have; None if unknown."""
