@@ -10,14 +10,18 @@ and the equation; it gives an Expression (a tuple of them, for several results),
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy
 
 from funcgrad.compiler.loops import (
     INT64,
     Expression,
     Index,
     binary,
+    computing_dtype,
     constant,
     constant_index,
     convert,
@@ -31,11 +35,11 @@ from funcgrad.compiler.lower_complex import lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, is_reduction
 from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive
-from funcgrad.primitives import movement, shapes
+from funcgrad.primitives import indexing, movement, shapes
 from funcgrad.primitives.counting import iota
 from funcgrad.primitives.elementwise import stop_gradient
-from funcgrad.primitives.gathering import fill_value, gather, left_axes
-from funcgrad.program import Equation
+from funcgrad.primitives.gathering import fill_value, gather, left_axes, scatter_add
+from funcgrad.program import Equation, Variable
 
 Indices = tuple[Index, ...]
 Reader = Callable[[Indices], Any]  # an Expression, or a Complex of two
@@ -179,8 +183,72 @@ def movement_rule(equation: Equation) -> Rule | None:
     return found
 
 
-LOOKUPS: dict[Primitive, Rule] = {gather: _gather, movement.dynamic_slice: _dynamic_slice}
-"""These read at places that are only known when the program runs."""
+# Writing one update to each row
+
+
+def _single_write(operation: str | None) -> Rule:
+    """A scatter of which each element has one update that may be for it: it is, or the element stays as it is."""
+
+    def rule(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+        x, _, *numbers = equation.operands
+        axes, mode = equation.params["axes"], equation.params["mode"]
+        own = own_axes(equation)
+        assert own is not None
+        number = flatten([index[axis] for axis in own], [x.shape[axis] for axis in own])
+        position = unflatten(number, numbers[0].shape)
+        old = readers[0](index)
+        new = readers[1]((*position, *(index[axis] for axis in left_axes(len(x.shape), axes))))
+        if operation is not None:
+            wide = computing_dtype(x.dtype)
+            new = convert(binary(operation, convert(old, wide), convert(new, wide)), x.dtype)
+        here = None
+        for axis, read in zip(axes, readers[2:], strict=True):
+            if axis not in own:
+                wanted = read(position)
+                if wanted.dtype.itemsize > 4 or x.shape[axis] - 1 > numpy.iinfo(wanted.dtype).max:
+                    wanted = as_position(wanted)
+                if mode != "drop":
+                    first, last = (constant(place, wanted.dtype) for place in (0, x.shape[axis] - 1))
+                    wanted = binary("min", binary("max", wanted, first), last)
+                same = wanted.equal(convert(index_value(index[axis]), wanted.dtype))
+                here = same if here is None else here & same
+        return new if here is None else select(here, new, old)
+
+    return rule
+
+
+def own_axes(equation: Equation) -> tuple[int, ...] | None:
+    """The axes of a scatter that say which update an element has: their positions, which are constants, count the
+    updates. Of the derivative of `take_along_axis` these are all axes but one. None if there are no such axes."""
+    x, _, *numbers = equation.operands
+    if not numbers or 0 in x.shape:
+        return None
+    constants = [
+        (axis, y._data) for axis, y in zip(equation.params["axes"], numbers, strict=True) if type(y) is not Variable
+    ]
+    own = tuple(axis for axis, _ in constants)
+    count = math.prod(numbers[0].shape)
+    if not own or math.prod(x.shape[axis] for axis in own) != count:
+        return None
+    place: Any = 0
+    for axis, data in constants:
+        if data.min() < 0 or data.max() >= x.shape[axis]:
+            return None
+        place = place * x.shape[axis] + data.astype(numpy.int64)
+    return own if (place.reshape(-1) == numpy.arange(count)).all() else None
+
+
+SINGLE_WRITES: dict[Primitive, Rule] = {
+    scatter_add: _single_write("add"),
+    indexing.scatter_set: _single_write(None),
+    indexing.scatter_mul: _single_write("mul"),
+    indexing.scatter_min: _single_write("min"),
+    indexing.scatter_max: _single_write("max"),
+}
+"""Scatters, where each element has one update that may be for it."""
+
+LOOKUPS: dict[Primitive, Rule] = {gather: _gather, movement.dynamic_slice: _dynamic_slice, **SINGLE_WRITES}
+"""These read at places that only their rules know, some of them only when the program runs."""
 
 
 def is_real(*values: Any) -> bool:
@@ -196,5 +264,7 @@ def element_rule(equation: Equation) -> Rule | None:
         return moved if primitive is not iota or is_real(*equation.results) else None
     if primitive in LOOKUPS:
         x = equation.operands[0]
-        return LOOKUPS[primitive] if is_real(x) and 0 not in x.shape else None
+        if not is_real(x) or 0 in x.shape or (primitive in SINGLE_WRITES and own_axes(equation) is None):
+            return None
+        return LOOKUPS[primitive]
     return _elementwise if supports(primitive, [x.dtype for x in equation.operands], equation.params) else None

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
-from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
+from funcgrad.compiler.loops import Axis, Buffer, Expression, axis_index, constant_index, flatten, load, unflatten
 from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import is_reduction, reduced_axes
+from funcgrad.compiler.simplify import uniform_number
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.counting import iota
 from funcgrad.program import Equation, Program, Variable
@@ -37,7 +39,7 @@ class Read:
 
     __slots__ = ("cluster", "index", "variable")
 
-    def __init__(self, variable: Variable, cluster: Cluster, index: Indices | None):
+    def __init__(self, variable: Any, cluster: Cluster, index: Indices | None):
         self.variable, self.cluster, self.index = variable, cluster, index
 
 
@@ -50,6 +52,7 @@ class Cluster:
         level: for each member whether there is a result for each index of the domain (FULL), or for each of the outer
             axes (OUTER).
         reads: what it reads, of others and of its own.
+        constant_reads: what it reads of constants.
         counted: axes whose own value is used.
         read_by_full: variables that full members depend on, themselves or by way of others.
         alone: whether it is an equation that is not computed element by element and takes in no others.
@@ -61,6 +64,7 @@ class Cluster:
         self.inner: frozenset[Axis] = frozenset()
         self.level: dict[Equation, str] = {}
         self.reads: list[Read] = []
+        self.constant_reads: list[Read] = []
         self.counted: frozenset[Axis] = frozenset()
         self.read_by_full: set[Variable] = set()
         self.alone = alone
@@ -174,6 +178,8 @@ class Fuser:
             read = Read(x, cluster, index)
             cluster.reads.append(read)
             self.reads.setdefault(x, []).append(read)
+        elif uniform_number(x) is None:
+            cluster.constant_reads.append(Read(x, cluster, index))
 
     def note_reads(self, cluster: Cluster, equation: Equation, index: Indices | None) -> None:
         """Write down what an equation reads for its element at `index`; None for all of its operands in memory."""
@@ -181,16 +187,20 @@ class Fuser:
             for x in equation.operands:
                 self.note_read(cluster, x, None)
         elif equation.primitive in LOOKUPS:
-            x, *places = equation.operands
-            self.note_read(cluster, x, None)
-            for place in places:
-                self.note_read(cluster, place, index[: len(place.shape)])
+            rule = element_rule(equation)
+            assert rule is not None
+            rule(index, [partial(self.noted_element, cluster, x) for x in equation.operands], equation)
         elif movement_rule(equation) is not None:
             self.note_read(cluster, equation.results[0], index)
         else:
             shape = equation.results[0].shape
             for x in equation.operands:
                 self.note_read(cluster, x, broadcast_index(index, x.shape, shape))
+
+    def noted_element(self, cluster: Cluster, x: Any, index: Indices) -> Expression:
+        """Note that a rule reads an element; something of the same kind stands in for it."""
+        self.note_read(cluster, x, index)
+        return load(Buffer(math.prod(x.shape), x.dtype), flatten(index, x.shape))
 
     # Finding a cluster
 
@@ -218,10 +228,19 @@ class Fuser:
         size = math.prod(result.shape)
         if size == 1 and all(math.prod(x.shape) == 1 for x in equation.operands):
             return all(cluster.axes for cluster in readers)  # once before a loop is nothing
-        if len(readers) < 2:
+        if len(readers) < 2 and not self.is_looked_up(result):
             return False
         large = [x for x in equation.operands if type(x) is Variable and math.prod(x.shape) == size]
         return len(large) <= 1 and all(x.dtype.itemsize <= result.dtype.itemsize for x in large)
+
+    def is_looked_up(self, x: Variable) -> bool:
+        """Whether just some elements of a result are read, at places that are known when the program runs."""
+        reads = self.reads.get(x, ())
+        return bool(reads) and all(
+            any(i.is_computed for i in read.index or ())
+            and math.prod(axis.extent for axis in read.cluster.axes) <= math.prod(x.shape)
+            for read in reads
+        )
 
     def repeat(self, equation: Equation) -> None:
         """Let every reader compute a result for itself."""

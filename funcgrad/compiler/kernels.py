@@ -29,7 +29,7 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.array import Array
-from funcgrad.compiler.elements import LOOKUPS, Indices, element_rule, movement_rule
+from funcgrad.compiler.elements import Indices, element_rule, movement_rule
 from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
 from funcgrad.compiler.loops import (
     Accumulate,
@@ -220,10 +220,11 @@ class LoopWriter:
         cluster = self.cluster
         if (first in cluster.inner) is not (second in cluster.inner) or {first, second} & cluster.counted:
             return False
-        for read in cluster.reads:
+        for read in (*cluster.reads, *cluster.constant_reads):
             if read.index is not None:
                 place = flatten(read.index, read.variable.shape)
-                factors = place.factor(first), place.factor(second)
+                # What is looked up is a read of its own.
+                factors = place.own_factor(first), place.own_factor(second)
                 if None in factors or factors[0] != factors[1] * second.extent:  # type: ignore[operator]
                     return False
         if not cluster.inner or not self.stored:
@@ -276,6 +277,15 @@ class LoopWriter:
                 time += 1
             for x in equation.results:
                 self.time[x] = time
+        # What could be computed early, but is wanted late, is computed late, and need not be kept.
+        wanted: dict[Variable, int] = {}
+        for equation in reversed(self.members):
+            for x in equation.results:
+                if self.level(x) == FULL and x in wanted and x not in self.stored:
+                    self.time[x] = wanted[x]
+            time = min(self.time[x] for x in equation.results) - is_reduction(equation)
+            for x in self.member_operands(equation):
+                wanted[x] = min(wanted.get(x, time), time)
 
     def member_operands(self, equation: Equation) -> list[Variable]:
         """The members that an equation reads, seen through what is computed where it is read."""
@@ -402,8 +412,6 @@ class LoopWriter:
             rule = element_rule(equation)
             assert rule is not None, equation.primitive
             readers = [partial(self.element, operand, number=number) for operand in equation.operands]
-            if equation.primitive in LOOKUPS:  # which ask for their first operand in memory
-                readers[0] = partial(self.in_memory, equation.operands[0])
             found = self.memo[key] = rule(index, readers, equation)
         return found[equation.results.index(x)] if isinstance(found, tuple) else found
 

@@ -112,16 +112,15 @@ class Index:
         for atom, factor in self.terms:
             if atom is axis:
                 found = factor
-            elif type(atom) is not Axis and atom.operation in ("quotient", "remainder"):
-                if atom.operands[0].payload.own_factor(axis) != 0:
-                    return None
+            elif is_divided(atom) and atom.operands[0].payload.own_factor(axis) != 0:
+                return None
         return found
 
     @property
     def is_computed(self) -> bool:
         """Whether numbers loaded from memory are part of it."""
         return any(
-            atom.operands[0].payload.is_computed if atom.operation in ("quotient", "remainder") else True
+            atom.operands[0].payload.is_computed if is_divided(atom) else True
             for atom, _ in self.terms
             if type(atom) is not Axis
         )
@@ -158,6 +157,11 @@ class Index:
         return " + ".join(parts).replace("+ -", "- ")
 
     __repr__ = __str__
+
+
+def is_divided(atom: Any) -> bool:
+    """Whether an atom is the quotient or the remainder of another index."""
+    return type(atom) is not Axis and atom.operation in ("quotient", "remainder")
 
 
 _indices: dict[Any, Index] = {}
