@@ -39,9 +39,11 @@ from funcgrad.compiler.loops import (
     unflatten,
 )
 from funcgrad.compiler.reductions import neutral
+from funcgrad.compiler.sorting import sorted_rows
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, reductions, windows
 from funcgrad.primitives.gathering import left_axes, scatter_add
+from funcgrad.primitives.sorting import sort
 from funcgrad.program import Equation
 
 Body = Callable[[Indices], list[Statement]]
@@ -368,6 +370,7 @@ SPECIAL: dict[Primitive, Special] = {
     reductions.cummin: Special(_running("min"), _running_supports),
     reductions.argmax: Special(_argument("max")),
     reductions.argmin: Special(_argument("min")),
+    sort: Special(sorted_rows),
     windows.reduce_window_sum: Special(_windows("add"), _windows_support),
     windows.reduce_window_max: Special(_windows("max"), _windows_support),
     windows.reduce_window_min: Special(_windows("min"), _windows_support),

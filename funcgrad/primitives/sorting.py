@@ -41,7 +41,9 @@ def _evaluate(*operands, axis, num_keys):
         raise ValueError("operands do not fit")
     module = array_module(first)
     if len(operands) == 1:
-        if first.dtype is dtypes.bfloat16:  # whose own comparison does not know where to put NaN
+        # NumPy's comparison of bfloat16 does not know where to put NaN, and that of float16 puts the smallest negative
+        # numbers behind zero.
+        if first.dtype is dtypes.bfloat16 or first.dtype is dtypes.float16:
             return [module.sort(first.astype(numpy.float32), axis=axis).astype(first.dtype)]
         return [module.sort(first, axis=axis)]
     order = None
