@@ -72,6 +72,8 @@ def name_formula(name: str, operands: Sequence[Any], results: Any) -> None:
     for number, x in enumerate(several):
         if x.operation not in ("constant", "load") and x.operands != tuple(operands) and x not in operands:
             x.origin = name if len(several) == 1 else f"{name}.{number}", tuple(operands)
+            if x.operation == "convert" and x.operands[0].operation == "rounded":
+                x.operands[0].origin = x.origin
 
 
 # Movements

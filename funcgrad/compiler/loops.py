@@ -499,7 +499,40 @@ def convert(x: Expression, dtype: numpy.dtype) -> Expression:
     if x.operation == "constant":
         with numpy.errstate(all="ignore"):
             return constant(constant_value(x).astype(dtype), dtype)
+    if x.dtype == FLOAT32 and dtype == dtypes.bfloat16:
+        x = rounded(x)
+    elif x.dtype == dtypes.bfloat16 and dtype == FLOAT32:
+        if x.operation == "convert" and x.operands[0].operation == "rounded":
+            return x.operands[0]  # what was rounded is the same number
+        if x.operation == "select":
+            condition, *values = x.operands
+            return select(condition, *(convert(y, dtype) for y in values))
     return expression("convert", dtype, (x,))
+
+
+def rounded(x: Expression, is_result: bool = False) -> Expression:
+    """A float32 as the nearest number that bfloat16 has, still as float32.
+
+    Arguments:
+        x: the number.
+        is_result: whether it is what arithmetic made of numbers of bfloat16. If it is NaN, that needs no care then.
+    """
+    if x.operation == "rounded":
+        return x
+    care = "nothing to do" if x.operation in EXACT and all(map(_is_short, x.operands)) else ""
+    return expression("rounded", FLOAT32, (x,), care or ("a result" if is_result else "any number"))
+
+
+EXACT = ("neg", "abs", "min", "max", "select")  # of numbers of bfloat16, these are numbers of bfloat16
+
+
+def _is_short(x: Expression) -> bool:
+    """Whether it is clear that a number is one that bfloat16 has. (Conditions are none.)"""
+    if x.operation == "constant" and x.dtype == FLOAT32:
+        value = constant_value(x)
+        return bool(value == value.astype(dtypes.bfloat16).astype(FLOAT32))
+    is_wide = x.operation == "convert" and x.operands[0].dtype == dtypes.bfloat16
+    return is_wide or x.operation == "rounded" or x.dtype == BOOL
 
 
 def bitcast(x: Expression, dtype: numpy.dtype) -> Expression:
@@ -663,7 +696,11 @@ def _number_text(x: Expression) -> str:
 
 def shown_operands(x: Expression) -> tuple[Expression, ...]:
     """The operands that are printed with an expression: those of the function that it is the formula of."""
-    return x.operands if x.origin is None else x.origin[1]
+    if x.origin is not None:
+        return x.origin[1]
+    if x.operation == "convert" and x.operands[0].operation == "rounded":
+        return x.operands[0].operands  # all who convert also round
+    return x.operands
 
 
 def expression_text(x: Expression, names: dict[Expression, str] | None = None) -> str:

@@ -30,6 +30,7 @@ from funcgrad.compiler.loops import (
     constant_value,
     fma,
     rarely,
+    rounded,
     select,
     unary,
 )
@@ -60,7 +61,9 @@ def lower(primitive: Primitive, operands: Sequence[Expression], params: dict[str
     if computing_dtype(dtype) is dtype or primitive in ON_ANY_DTYPE:
         return rule(*operands, **params)
     result = rule(*[converted(x, computing_dtype(dtype)) for x in operands], **params)
-    return converted(result, dtype) if result.dtype == FLOAT32 else result
+    if result.dtype != FLOAT32:
+        return result
+    return converted(rounded(result, is_result=True) if dtype == dtypes.bfloat16 else result, dtype)
 
 
 def unsigned(x: Expression) -> Expression:

@@ -43,12 +43,20 @@ def from_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
     return line(f"bitcast {whole} {wide} to {number}")
 
 
-def to_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
-    """A float32 as the bits of a bfloat16: the upper half of them, rounded to the nearest even; NaN stays NaN.
+def rounded_to_bfloat16(line: Callable[[str], str], value: str, lanes: int, keeps_nan: bool = True) -> str:
+    """A float32 whose lower half is zero: rounded to the nearest even of those.
 
-    `line` writes an instruction and gives the name of its result.
+    The upper half is a bfloat16 then. The instruction that some CPUs have for it is not used, since it takes subnormal
+    numbers for zero.
+
+    Arguments:
+        line: writes an instruction and gives the name of its result.
+        value: the name of the float32.
+        lanes: how many of them it has.
+        keeps_nan: whether a NaN shall stay one also if it differs from infinity in the lower half alone, or has all
+            bits of the upper half. No arithmetic on numbers of bfloat16 makes such.
     """
-    short, whole, number, truth = (vector(kind, lanes) for kind in ("i16", "i32", "float", "i1"))
+    whole, number, truth = (vector(kind, lanes) for kind in ("i32", "float", "i1"))
 
     def of(constant: int) -> str:
         return splat("i32", str(constant), lanes)
@@ -58,11 +66,25 @@ def to_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
     odd = line(f"and {whole} {upper}, {of(1)}")
     half = line(f"add {whole} {odd}, {of(0x7FFF)}")
     rounded = line(f"add {whole} {bits}, {half}")
-    rounded = line(f"lshr {whole} {rounded}, {of(16)}")
-    quiet = line(f"or {whole} {upper}, {of(0x40)}")
-    missing = line(f"fcmp uno {number} {value}, {value}")
-    chosen = line(f"select {truth} {missing}, {whole} {quiet}, {whole} {rounded}")
-    return line(f"trunc {whole} {chosen} to {short}")
+    if keeps_nan:
+        quiet = line(f"or {whole} {bits}, {of(0x400000)}")
+        missing = line(f"fcmp uno {number} {value}, {value}")
+        rounded = line(f"select {truth} {missing}, {whole} {quiet}, {whole} {rounded}")
+    rounded = line(f"and {whole} {rounded}, {of(-0x10000)}")
+    return line(f"bitcast {whole} {rounded} to {number}")
+
+
+def upper_half(line: Callable[[str], str], value: str, lanes: int) -> str:
+    """The upper half of the bits of a float32, which is a bfloat16 if the lower half is zero."""
+    short, whole, number = (vector(kind, lanes) for kind in ("i16", "i32", "float"))
+    bits = line(f"bitcast {number} {value} to {whole}")
+    upper = line(f"lshr {whole} {bits}, {splat('i32', '16', lanes)}")
+    return line(f"trunc {whole} {upper} to {short}")
+
+
+def to_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
+    """A float32 as the bits of a bfloat16: the upper half of them, rounded to the nearest even; NaN stays NaN."""
+    return upper_half(line, rounded_to_bfloat16(line, value, lanes), lanes)
 
 
 class Module:

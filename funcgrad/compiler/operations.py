@@ -23,7 +23,7 @@ from funcgrad.compiler.loops import (
     Expression,
     constant_value,
 )
-from funcgrad.compiler.module import Module, from_bfloat16, splat, to_bfloat16, vector
+from funcgrad.compiler.module import Module, from_bfloat16, rounded_to_bfloat16, splat, to_bfloat16, upper_half, vector
 
 # Types
 
@@ -224,7 +224,17 @@ def _bitcast(writer: Instructions, level: Level, x: Expression, lanes: int, oper
 
 
 def _convert(writer: Instructions, level: Level, x: Expression, lanes: int, operands: list[str]) -> str:
-    return write_conversion(writer, level, x.operands[0].dtype, x.dtype, lanes, operands[0])
+    (before,) = x.operands
+    if before.operation == "rounded" and x.dtype == dtypes.bfloat16:
+        return upper_half(lambda text: writer.line(text, level), operands[0], lanes)
+    return write_conversion(writer, level, before.dtype, x.dtype, lanes, operands[0])
+
+
+def _rounded(writer: Instructions, level: Level, x: Expression, lanes: int, operands: list[str]) -> str:
+    if x.payload == "nothing to do":
+        return operands[0]
+    keeps_nan = x.payload == "any number"
+    return rounded_to_bfloat16(lambda text: writer.line(text, level), operands[0], lanes, keeps_nan)
 
 
 def write_conversion(
@@ -292,6 +302,7 @@ WRITERS: dict[str, ValueWriter] = {
     "select": select_text,
     "rarely": select_text,
     "convert": _convert,
+    "rounded": _rounded,
     "bitcast": _bitcast,
     "bounded": _same,
     "quotient": _divide_index("udiv"),
