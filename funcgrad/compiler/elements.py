@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 
 from funcgrad.compiler.loops import (
+    INT32,
     INT64,
     Expression,
     Index,
@@ -124,10 +125,16 @@ def as_position(number: Expression) -> Expression:
     return convert(number, INT64)
 
 
+def as_short_position(number: Expression, length: int) -> Expression:
+    """The same for an axis of some length: as int32, if that is enough."""
+    is_short = number.dtype.itemsize < 4 or number.dtype == INT32
+    return convert(number, INT32) if is_short and length < 2**31 else as_position(number)
+
+
 def clamped(position: Expression, low: int, high: int) -> Index:
     """The nearest place between low and high."""
-    inside = binary("min", binary("max", position, constant(low, INT64)), constant(high, INT64))
-    return index_of(inside, (low, high))
+    first, last = constant(low, position.dtype), constant(high, position.dtype)
+    return index_of(binary("min", binary("max", position, first), last), (low, high))
 
 
 def _dynamic_slice(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
@@ -147,7 +154,7 @@ def _gather(index: Indices, readers: Sequence[Reader], equation: Equation) -> Ex
         places[axis] = i
     inside = None
     for axis, read in zip(axes, readers[1:], strict=True):
-        position = as_position(read(index[:count]))
+        position = as_short_position(read(index[:count]), x.shape[axis])
         if mode in ("fill", "zero"):
             within = position.greater_equal(0) & position.less(x.shape[axis])
             inside = within if inside is None else inside & within
@@ -206,9 +213,7 @@ def _single_write(operation: str | None) -> Rule:
         here = None
         for axis, read in zip(axes, readers[2:], strict=True):
             if axis not in own:
-                wanted = read(position)
-                if wanted.dtype.itemsize > 4 or x.shape[axis] - 1 > numpy.iinfo(wanted.dtype).max:
-                    wanted = as_position(wanted)
+                wanted = as_short_position(read(position), x.shape[axis])
                 if mode != "drop":
                     first, last = (constant(place, wanted.dtype) for place in (0, x.shape[axis] - 1))
                     wanted = binary("min", binary("max", wanted, first), last)

@@ -3,15 +3,12 @@
 The code is text, with vectors written out: what a vector loop does, it does for `lanes` neighbours at a time. LLVM only
 has to choose instructions and registers, which is quick, and nothing depends on what its optimizer recognises.
 
-There is one idea in it. Every expression is written at the outermost loop that knows all loop variables it depends
-on, and what does not depend on the variable of a vector loop stays a single number until a vector needs it. So
-whatever does not change in a loop is computed before the loop, without any search for it.
+Here are the loops and statements; `values.py` writes what is in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy
 
@@ -20,10 +17,8 @@ from funcgrad.compiler.loops import (
     UNKNOWN_EXTENT,
     Accumulate,
     Accumulator,
-    Axis,
     Buffer,
     Expression,
-    Index,
     Kernel,
     Loop,
     Statement,
@@ -31,21 +26,18 @@ from funcgrad.compiler.loops import (
     computing_dtype,
     expressions_in,
     loaded_buffers,
-    parts,
     statements,
 )
-from funcgrad.compiler.module import Module, has_masks, mangled
+from funcgrad.compiler.module import Module, has_masks
 from funcgrad.compiler.operations import (
     BINARY_WRITERS,
-    WRITERS,
-    Instructions,
     Level,
     memory_type,
     number_text,
     register_type,
-    select_text,
     vector_constant,
 )
+from funcgrad.compiler.values import ValueWriter
 
 MOST_LANES = 128
 LITTLE_WORK = 10  # operations
@@ -61,20 +53,14 @@ def kernel_text(module: Module, kernel: Kernel, symbol: str) -> str:
     return KernelWriter(module, kernel, symbol).text()
 
 
-class KernelWriter(Instructions):
+class KernelWriter(ValueWriter):
     """Writes one kernel."""
 
     def __init__(self, writer: Module, kernel: Kernel, symbol: str):
         super().__init__(writer)
         self.kernel, self.symbol = kernel, symbol
-        self.block = "entry"
-        self.addresses: dict[Buffer, str] = {}
-        self.vector_axis: Axis | None = None
-        self.lanes = 1
-        self.mask = ""  # of the last vector of a loop, which has lanes that are left out
         loaded = loaded_buffers(kernel)
         self.changing = {x.buffer for x in statements(kernel.body) if isinstance(x, Store)} & loaded
-        self.changes: dict[Expression, bool] = {}
 
     def text(self) -> str:
         lines = self.levels[0].lines
@@ -91,19 +77,6 @@ class KernelWriter(Instructions):
     def local_buffers(self) -> list[Buffer]:
         found = [x.buffer for x in statements(self.kernel.body) if isinstance(x, Store) and x.buffer.local]
         return list(dict.fromkeys(found))
-
-    # Lines
-
-    def label(self) -> str:
-        self.count += 1
-        return f"L{self.count}"
-
-    def do(self, text: str) -> None:
-        self.levels[-1].lines.append("  " + text)
-
-    def start_block(self, label: str) -> None:
-        self.levels[-1].lines.append(f"{label}:")
-        self.block = label
 
     # Statements
 
@@ -127,35 +100,6 @@ class KernelWriter(Instructions):
             values = self.levels[-1].values
             for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:
                 del values[x]
-
-    def write_store(self, store: Store, name: str, lanes: int) -> None:
-        dtype, kind = store.value.dtype, memory_type(store.value.dtype)
-        step = store.index.factor(self.vector_axis) if self.vector_axis is not None and self.lanes > 1 else 0
-        if lanes == 1 and step != 0:
-            name, lanes = self.wide(name, dtype, self.levels[-1]), self.lanes
-        if dtype.kind == "b":
-            wide = "i8" if lanes == 1 else f"<{lanes} x i8>"
-            name = self.line(f"zext {register_type(dtype, lanes)} {name} to {wide}")
-        vector = kind if lanes == 1 else f"<{lanes} x {kind}>"
-        if step == 1 and lanes > 1 and self.mask:
-            function = self.writer.intrinsic(
-                f"llvm.masked.store.v{lanes}{mangled(kind)}.p0", "void", [vector, "ptr", "i32", f"<{lanes} x i1>"]
-            )
-            place = self.place(store.buffer, store.index)
-            self.do(f"call void @{function}({vector} {name}, ptr {place}, i32 {dtype.itemsize}, {self.mask})")
-            return
-        if lanes == 1 or step == 1:
-            place = self.place(store.buffer, store.index)
-            self.do(f"store {vector} {name}, ptr {place}, align {dtype.itemsize}")
-            return
-        pointers = self.places(store.buffer, store.index)
-        function = self.writer.intrinsic(
-            f"llvm.masked.scatter.v{lanes}{mangled(kind)}.v{lanes}p0",
-            "void",
-            [vector, f"<{lanes} x ptr>", "i32", f"<{lanes} x i1>"],
-        )
-        mask = self.mask or f"<{lanes} x i1> splat (i1 true)"
-        self.do(f"call void @{function}({vector} {name}, <{lanes} x ptr> {pointers}, i32 {dtype.itemsize}, {mask})")
 
     def write_loop(self, loop: Loop) -> None:
         parallel, vector = loop.kind.startswith("parallel"), loop.kind.endswith("vector")
@@ -202,7 +146,7 @@ class KernelWriter(Instructions):
         block, after = self.label(), self.label()
         level = Level(loop.axis, middle, lanes)
         self.levels.append(level)
-        self.vector_axis, self.lanes, self.block = loop.axis, lanes, block
+        self.vector_axis, self.lanes, self.present, self.block = loop.axis, lanes, 0, block
         numbers = ", ".join(f"i64 {lane}" for lane in range(lanes))
         limit = self.wide(left, INT64, level)
         self.mask = f"<{lanes} x i1> " + self.line(f"icmp ult <{lanes} x i64> <{numbers}>, {limit}")
@@ -235,7 +179,7 @@ class KernelWriter(Instructions):
         With `is_last`, only where that is the end of the loop.
         """
         block, after = self.label(), self.label()
-        self.lanes = 1 << (count - 1).bit_length()
+        self.lanes, self.present = 1 << (count - 1).bit_length(), count
         level = Level(loop.axis, str(first), self.lanes)
         self.levels.append(level)
         self.vector_axis = loop.axis if self.lanes > 1 else None
@@ -292,7 +236,7 @@ class KernelWriter(Instructions):
         level = Level(loop.axis, variable, lanes)
         self.levels.append(level)
         if lanes > 1:
-            self.vector_axis, self.lanes = loop.axis, lanes
+            self.vector_axis, self.lanes, self.present = loop.axis, lanes, lanes
         self.block = head
         phis = [self.name() for _ in collected]
         inside = [self.lanes if self.depends_on_vector(x) else 1 for x in collected]
@@ -372,241 +316,3 @@ class KernelWriter(Instructions):
         while lanes > max(enough, 1):
             lanes //= 2
         return lanes
-
-    # Values
-
-    def level_of(self, axes: frozenset[Axis]) -> Level:
-        """The outermost level that knows the values of all these axes."""
-        if axes:
-            for level in reversed(self.levels):
-                if level.axis in axes:
-                    return level
-        return self.levels[0]
-
-    def home(self, x: Expression) -> Level:
-        """The level at which a value is written: as far outside as may be, if it cannot change in between."""
-        if self.changing and self.may_change(x):
-            return self.levels[-1]
-        level = self.level_of(x.axes)
-        if x.accumulators:
-            depth = self.levels.index(level)
-            for inner in self.levels[depth + 1 :]:
-                if any(("accumulated", accumulator) in inner.values for accumulator in x.accumulators):
-                    level = inner
-        return level
-
-    def may_change(self, x: Expression) -> bool:
-        """Whether a value depends on memory that the kernel itself writes."""
-        found = self.changes.get(x)
-        if found is None:
-            found = x.operation == "load" and x.payload[0] in self.changing
-            found = self.changes[x] = found or any(map(self.may_change, parts(x)))
-        return found
-
-    def value(self, x: Expression) -> tuple[str, int]:
-        """The name of a value, and of how many neighbours it is a vector."""
-        found = self.known(x)
-        if found is None:
-            waiting = [x]
-            while waiting:  # rather than by recursion, since expressions may be as deep as the user's function is long
-                first = waiting[-1]
-                missing = [y for y in self.needed(first) if self.known(y) is None]
-                if missing:
-                    waiting += missing
-                    continue
-                waiting.pop()
-                if self.known(first) is None:
-                    level = self.home(first)
-                    level.values[first] = self.write_value(first, level)
-            found = self.known(x)
-            assert found is not None
-        return found
-
-    def has_branch(self, x: Expression) -> bool:
-        """Whether a value is written with a branch, which only the innermost level can have, where blocks may begin."""
-        return x.operation == "rarely" and self.home(x) is self.levels[-1]
-
-    def needed(self, x: Expression) -> Sequence[Expression]:
-        """What is written before a value."""
-        return (x.operands[0], x.operands[2]) if self.has_branch(x) else parts(x)
-
-    def known(self, x: Expression) -> tuple[str, int] | None:
-        if x.operation == "constant":
-            return number_text(x), 1
-        if x.operation == "accumulated":
-            for level in reversed(self.levels):
-                found = level.values.get(("accumulated", x.payload))
-                if found is not None:
-                    return found
-        return self.home(x).values.get(x)
-
-    def wide(self, name: str, dtype: numpy.dtype, level: Level) -> str:
-        """A vector of copies of one value."""
-        if name[0] != "%":
-            return vector_constant(dtype, name, self.lanes)
-        kind, vector = register_type(dtype), register_type(dtype, self.lanes)
-        single = self.line(f"insertelement {vector} poison, {kind} {name}, i32 0", level)
-        return self.line(
-            f"shufflevector {vector} {single}, {vector} poison, <{self.lanes} x i32> zeroinitializer", level
-        )
-
-    def operand(self, x: Expression, lanes: int) -> str:
-        """The name of a value as a vector of so many neighbours."""
-        name, own = self.value(x)
-        if own == lanes:
-            return name
-        if x.operation == "constant":
-            return vector_constant(x.dtype, name, lanes)
-        level = self.home(x)
-        key = "wide", x, lanes
-        found = level.values.get(key)
-        if found is None:
-            found = level.values[key] = self.wide(name, x.dtype, level), lanes
-        return found[0]
-
-    def write_value(self, x: Expression, level: Level) -> tuple[str, int]:
-        lanes = self.lanes if self.vector_axis is not None and self.vector_axis in x.axes else 1
-        if x.operation == "load":
-            return self.write_load(x, level, lanes), lanes
-        if x.operation == "index":
-            return self.write_index(x.payload, lanes), lanes
-        if self.has_branch(x):
-            return self.write_branch(x, level, lanes), lanes
-        operands = [self.operand(y, lanes) for y in x.operands]
-        writer = WRITERS.get(x.operation)
-        if writer is None:
-            raise NotImplementedError(f"no code for the operation {x.operation!r}")
-        return writer(self, level, x, lanes, operands), lanes
-
-    def write_branch(self, x: Expression, level: Level, lanes: int) -> str:
-        """Of `rarely`: the rare value is computed in a block of its own, which is passed by if no lane needs it."""
-        condition, usual = self.operand(x.operands[0], lanes), self.operand(x.operands[2], lanes)
-        some = condition
-        if lanes > 1:
-            bits = self.line(f"bitcast <{lanes} x i1> {condition} to i{lanes}", level)
-            some = self.line(f"icmp ne i{lanes} {bits}, 0", level)
-        before, rare, after = self.block, self.label(), self.label()
-        self.do(f"br i1 {some}, label %{rare}, label %{after}")
-        self.start_block(rare)
-        values = dict(level.values)
-        name = self.operand(x.operands[1], lanes)
-        name = select_text(self, level, x, lanes, [condition, name, usual])
-        level.values = values  # what was written in the block is not known after it
-        end = self.block
-        self.do(f"br label %{after}")
-        self.start_block(after)
-        return self.line(f"phi {register_type(x.dtype, lanes)} [ {usual}, %{before} ], [ {name}, %{end} ]", level)
-
-    # Indices and memory
-
-    def write_index(self, index: Index, lanes: int) -> str:
-        """An index as an i64, or as a vector of them; the sum is built from the outermost loop inward."""
-        by_depth: list[list[tuple[Any, int]]] = [[] for _ in self.levels]
-        for atom, factor in index.terms:
-            axes = frozenset([atom]) if type(atom) is Axis else atom.axes
-            by_depth[self.levels.index(self.level_of(axes))].append((atom, factor))
-        total, wide = str(index.constant) if index.constant else "", 1
-        for level, terms in zip(self.levels, by_depth, strict=True):
-            for atom, factor in terms:
-                name, own = self.axis_value(atom, level, lanes)
-                if factor != 1:
-                    kind, number = register_type(INT64, own), vector_constant(INT64, str(factor), own)
-                    name = self.once(level, f"mul nsw {kind} {name}, {number}")
-                if total:
-                    both = max(wide, own)
-                    if both > 1 and wide == 1:
-                        total = self.spread_index(total, level)
-                    if both > 1 and own == 1:
-                        name = self.spread_index(name, level)
-                    total, wide = self.once(level, f"add nsw {register_type(INT64, both)} {total}, {name}"), both
-                else:
-                    total, wide = name, own
-        total = total or "0"
-        return self.spread_index(total, self.levels[-1]) if lanes > 1 and wide == 1 else total
-
-    def once(self, level: Level, text: str) -> str:
-        """An instruction that a level needs only once."""
-        found = level.values.get(text)
-        if found is None:
-            found = level.values[text] = self.line(text, level), 1
-        return found[0]
-
-    def spread_index(self, name: str, level: Level) -> str:
-        if name[0] != "%":
-            return vector_constant(INT64, name, self.lanes)
-        vector = register_type(INT64, self.lanes)
-        single = self.once(level, f"insertelement {vector} poison, i64 {name}, i32 0")
-        return self.once(
-            level, f"shufflevector {vector} {single}, {vector} poison, <{self.lanes} x i32> zeroinitializer"
-        )
-
-    def axis_value(self, atom: Any, level: Level, lanes: int) -> tuple[str, int]:
-        if type(atom) is not Axis:
-            return self.value(atom)
-        if atom is self.vector_axis and lanes > 1:
-            steps = "<" + ", ".join(f"i64 {x}" for x in range(lanes)) + ">"
-            first = self.spread_index(level.variable, level)
-            return self.once(level, f"add nsw {register_type(INT64, lanes)} {first}, {steps}"), lanes
-        return level.variable, 1
-
-    def place(self, buffer: Buffer, index: Index, shift: int = 0) -> str:
-        """The address of an element; of the first of the neighbours, in a vector loop."""
-        kind, name = memory_type(buffer.dtype), self.addresses[buffer]
-        by_level: dict[int, list[tuple[Any, int]]] = {}
-        for atom, factor in index.terms:
-            axes = frozenset([atom]) if type(atom) is Axis else atom.axes
-            by_level.setdefault(self.levels.index(self.level_of(axes)), []).append((atom, factor))
-        constant = index.constant + shift
-        if constant:
-            name = self.once(self.levels[0], f"getelementptr {kind}, ptr {name}, i64 {constant}")
-        for depth in sorted(by_level):
-            level = self.levels[depth]
-            for atom, factor in by_level[depth]:
-                value, _ = (level.variable, 1) if type(atom) is Axis else self.value(atom)
-                if factor != 1:
-                    value = self.once(level, f"mul nsw i64 {value}, {factor}")
-                name = self.once(level, f"getelementptr {kind}, ptr {name}, i64 {value}")
-        return name
-
-    def places(self, buffer: Buffer, index: Index) -> str:
-        """The addresses of the elements of all lanes."""
-        kind, level = memory_type(buffer.dtype), self.level_of(index.axes)
-        numbers = self.write_index(index, self.lanes)
-        return self.once(level, f"getelementptr {kind}, ptr {self.addresses[buffer]}, <{self.lanes} x i64> {numbers}")
-
-    def write_load(self, x: Expression, level: Level, lanes: int) -> str:
-        buffer, index = x.payload
-        kind, size = memory_type(x.dtype), x.dtype.itemsize
-        step = index.factor(self.vector_axis) if lanes > 1 else 0
-        vector = kind if lanes == 1 else f"<{lanes} x {kind}>"
-        if step == 1 and lanes > 1 and self.mask:
-            function = self.writer.intrinsic(
-                f"llvm.masked.load.v{lanes}{mangled(kind)}.p0", vector, ["ptr", "i32", f"<{lanes} x i1>", vector]
-            )
-            place = self.place(buffer, index)
-            name = self.line(
-                f"call {vector} @{function}(ptr {place}, i32 {size}, {self.mask}, {vector} zeroinitializer)", level
-            )
-        elif lanes == 1 or step == 1:
-            name = self.line(f"load {vector}, ptr {self.place(buffer, index)}, align {size}", level)
-        elif step == -1 and not self.mask:
-            place = self.place(buffer, index, shift=1 - lanes)
-            backward = self.line(f"load {vector}, ptr {place}, align {size}", level)
-            order = ", ".join(f"i32 {lane}" for lane in reversed(range(lanes)))
-            name = self.line(f"shufflevector {vector} {backward}, {vector} poison, <{lanes} x i32> <{order}>", level)
-        else:
-            pointers = self.places(buffer, index)
-            function = self.writer.intrinsic(
-                f"llvm.masked.gather.v{lanes}{mangled(kind)}.v{lanes}p0",
-                vector,
-                [f"<{lanes} x ptr>", "i32", f"<{lanes} x i1>", vector],
-            )
-            mask = self.mask or f"<{lanes} x i1> splat (i1 true)"
-            name = self.line(
-                f"call {vector} @{function}(<{lanes} x ptr> {pointers}, i32 {size}, {mask}, {vector} zeroinitializer)",
-                level,
-            )
-        if x.dtype.kind == "b":
-            zero = "0" if lanes == 1 else "zeroinitializer"
-            name = self.line(f"icmp ne {vector} {name}, {zero}", level)
-        return name
