@@ -96,7 +96,7 @@ def _check_vector_bits(value: Any) -> int | None:
     return number
 
 
-def _check_bytes(value: Any) -> int:
+def _check_natural(value: Any) -> int:
     number = _whole_number(value)
     if number < 0:
         raise ValueError
@@ -181,6 +181,14 @@ class Config:
         512 for code as for a CPU that has none wider; 0 for no vectors at all. Environment variable
         FUNCGRAD_VECTOR_BITS. It counts for what is compiled afterwards.""",
     )
+    native_after = Setting(
+        "FUNCGRAD_NATIVE_AFTER",
+        lambda: 1000,
+        _check_natural,
+        "a whole number, 0 or more",
+        """How many eager operations run before native code is made for those that come again, by default 1000; 0 for
+        native code from the first one on. It counts until that happens. Environment variable FUNCGRAD_NATIVE_AFTER.""",
+    )
     cache_folder = Setting(
         "FUNCGRAD_CACHE",
         user_cache_folder,
@@ -192,7 +200,7 @@ class Config:
     cache_bytes = Setting(
         "FUNCGRAD_CACHE_BYTES",
         lambda: GIBIBYTE,
-        _check_bytes,
+        _check_natural,
         "a number of bytes, 0 or more",
         """How many bytes the cache folder may hold, by default 2**30: what was not used for the longest time goes
         first. Environment variable FUNCGRAD_CACHE_BYTES.""",

@@ -74,6 +74,7 @@ class Primitive:
         "linearize",
         "multiple_results",
         "name",
+        "native",
         "stage",
         "transpose",
     )
@@ -87,6 +88,9 @@ class Primitive:
     linearize: Any
     stage: Any
     collect: Any
+
+    native: Any
+    """How the compiler computes it eagerly, once it does: see `compiler.eager`."""
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class Primitive:
         self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
         self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type
         self.carries_functions, self.has_effects = carries_functions, has_effects
+        self.native = None
 
     def rule(self, kind: str, transform: str) -> Callable[..., Any]:
         """The rule of this kind. Raises MissingRuleError, naming the transform that needs it, where there is none."""
@@ -262,8 +267,8 @@ def evaluate_after(error: Exception, primitive: Primitive, operands: Sequence[Ar
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"funcgrad\.")
 
 ground = Evaluate()
-_context: ContextVar[Interpreter] = ContextVar("funcgrad_interpreter", default=ground)
-_current, _set_current = _context.get, _context.set
+context: ContextVar[Interpreter] = ContextVar("funcgrad_interpreter", default=ground)
+_current, _set_current = context.get, context.set
 
 # Public names for the same: the interpreter that the next operation of this thread or task goes to.
 current_interpreter, set_current_interpreter = _current, _set_current

@@ -17,12 +17,18 @@ To read about native code from its beginning to its end:
     machine.py, cache.py                 machine code
     bridge/, pool.py                     how Python calls it, and how threads share it
     stages.py, cost.py                   to look at it
+
+And for operations outside of `jit`:
+
+    counter.py, eager.py                 when they become native, and which they are
+    single.py                            one primitive as a kernel
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from funcgrad.compiler.counter import counter
 from funcgrad.compiler.execute import PROGRAM_OF_CALL, Executable, executor
 from funcgrad.compiler.simplify import simplified, simplify
 from funcgrad.compiler.structures import IDENTITIES, STRUCTURES, Choice, Condition, Repetition
@@ -63,4 +69,4 @@ def _compiled(program: Program, compiler: str) -> Executable:
     return COMPILERS[compiler](program)
 
 
-__all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "simplified", "simplify"]
+__all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "counter", "simplified", "simplify"]

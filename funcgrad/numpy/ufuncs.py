@@ -18,7 +18,17 @@ from funcgrad.core import Primitive
 from funcgrad.numpy.searching import as_condition
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import operators
-from funcgrad.primitives.operators import cast, promote, promote_inexact
+from funcgrad.primitives.operators import (
+    Direct,
+    PrimitiveOf,
+    always,
+    cast,
+    direct_function,
+    on_bools,
+    only_if,
+    promote,
+    promote_inexact,
+)
 
 UnaryFunction = Callable[[Any], Array]
 BinaryFunction = Callable[[Any, Any], Array]
@@ -61,39 +71,72 @@ def _document(function: Any, template: str, name: str, summary: str, note: str, 
     return function
 
 
+class _Form:
+    """What a function is: how Python computes it, and which primitive it is for operands of one dtype, if it is one;
+    with `integers`, Python's whole numbers may be among them."""
+
+    __slots__ = ("apply", "integers", "primitive_of")
+
+    def __init__(self, apply: Callable[..., Array], primitive_of: PrimitiveOf | None = None, integers: bool = True):
+        self.apply, self.primitive_of, self.integers = apply, primitive_of, integers
+
+    def function(self, name: str, usual: Callable[..., Array], arity: int) -> Any:
+        """The function: `usual`, until native code takes its place."""
+        if self.primitive_of is None:
+            direct = Direct(name, usual, arity, lambda dtype: None)
+        else:
+            direct = direct_function(name, usual, arity, self.primitive_of, self.integers)
+
+        def unary(x: Any, /) -> Array:
+            return direct.call(x)
+
+        def binary(x: Any, y: Any, /) -> Array:
+            return direct.call(x, y)
+
+        return unary if arity == 1 else binary
+
+
+def _form(what: Primitive | _Form | Callable[..., Array]) -> _Form:
+    if isinstance(what, _Form):
+        return what
+    return _Form(what, always(what) if isinstance(what, Primitive) else None)
+
+
 def _inexact(primitive: Primitive, name: str, summary: str, x: str, result: str) -> UnaryFunction:
-    def function(x: Any, /) -> Array:
+    def usual(x: Any) -> Array:
         if not isinstance(x, Array):
             x = as_array(x)
         if not dtypes.is_differentiable(x.dtype):
             (x,) = promote_inexact(x)
         return primitive(x)
 
+    function = _Form(primitive, only_if(dtypes.is_differentiable, primitive)).function(name, usual, 1)
     note = "; integers are computed as float32"
     result = f"{result}, dtype=float32"
     return _document(function, _UNARY, name, summary, note, x=x, rounded=".round(3)", result=result)
 
 
-def _plain(apply: Callable[[Array], Array], name: str, summary: str, x: str, result: str) -> UnaryFunction:
-    def function(x: Any, /) -> Array:
-        return apply(x if isinstance(x, Array) else as_array(x))
-
+def _plain(
+    what: Primitive | _Form | Callable[[Array], Array], name: str, summary: str, x: str, result: str
+) -> UnaryFunction:
+    form = _form(what)
+    apply = form.apply
+    function = form.function(name, lambda x: apply(x if isinstance(x, Array) else as_array(x)), 1)
     return _document(function, _UNARY, name, summary, "", x=x, rounded="", result=result)
 
 
-def _binary(apply: BinaryFunction, name: str, summary: str, x: str, y: str, result: str) -> BinaryFunction:
-    def function(x: Any, y: Any, /) -> Array:
-        return apply(x, y)
-
+def _binary(what: _Form | BinaryFunction, name: str, summary: str, x: str, y: str, result: str) -> BinaryFunction:
+    form = _form(what)
+    function = form.function(name, form.apply, 2)
     note = " and whose dtypes promote to a common one"
     return _document(function, _BINARY, name, summary, note, x=x, y=y, result=result)
 
 
-def _via(primitive: Primitive) -> BinaryFunction:
-    return lambda x, y: primitive(*promote(x, y))
+def _via(primitive: Primitive) -> _Form:
+    return _Form(lambda x, y: primitive(*promote(x, y)), always(primitive))
 
 
-def _operator(apply_operator: BinaryFunction) -> BinaryFunction:
+def _operator(apply_operator: BinaryFunction, primitive_of: PrimitiveOf) -> _Form:
     """What Python's operator does, which has the shortest way to eager arithmetic."""
 
     def apply(x: Any, y: Any) -> Array:
@@ -101,32 +144,58 @@ def _operator(apply_operator: BinaryFunction) -> BinaryFunction:
             x = as_array(x)
         return apply_operator(x, y if isinstance(y, (Array, int, float)) else as_array(y))
 
-    return apply
+    return _Form(apply, primitive_of)
 
 
-def _via_inexact(primitive: Primitive) -> BinaryFunction:
-    return lambda x, y: primitive(*promote_inexact(x, y))
+def _via_inexact(primitive: Primitive) -> _Form:
+    return _Form(lambda x, y: primitive(*promote_inexact(x, y)), only_if(dtypes.is_differentiable, primitive))
 
 
-def _if(kinds: str, primitive: Primitive | Callable[[Array], Array], otherwise: Callable[[Array], Array]):
+def _if(kinds: str, primitive: Primitive, otherwise: Callable[[Array], Array]) -> _Form:
     """A function of one array that is `primitive` for the dtypes of some kinds, and `otherwise` for the rest."""
     wanted = frozenset({"b": 0, "i": 1, "f": 2, "c": 3}[kind] for kind in kinds)
-    return lambda x: primitive(x) if dtypes.KIND[x.dtype] in wanted else otherwise(x)
+    return _Form(
+        lambda x: primitive(x) if dtypes.KIND[x.dtype] in wanted else otherwise(x),
+        only_if(lambda dtype: dtypes.KIND[dtype] in wanted, primitive),
+    )
 
 
 def _itself(x: Array) -> Array:
     return x
 
 
+def _is_number(dtype: Any) -> bool:
+    return not dtypes.is_bool(dtype)
+
+
 # Arithmetic
 
-add = _binary(_operator(operator.add), "add", "The sum x + y.", "[1.0, 2.0]", "10", "[11., 12.], dtype=float32")
-subtract = _binary(
-    _operator(operator.sub), "subtract", "The difference x - y.", "[1.0, 2.0]", "10", "[-9., -8.], dtype=float32"
+add = _binary(
+    _operator(operator.add, on_bools(e.add, e.or_)),
+    "add",
+    "The sum x + y.",
+    "[1.0, 2.0]",
+    "10",
+    "[11., 12.], dtype=float32",
 )
-multiply = _binary(_operator(operator.mul), "multiply", "The product x * y.", "[1, 2]", "10", "[10, 20], dtype=int32")
+subtract = _binary(
+    _operator(operator.sub, always(e.sub)),
+    "subtract",
+    "The difference x - y.",
+    "[1.0, 2.0]",
+    "10",
+    "[-9., -8.], dtype=float32",
+)
+multiply = _binary(
+    _operator(operator.mul, on_bools(e.mul, e.and_)),
+    "multiply",
+    "The product x * y.",
+    "[1, 2]",
+    "10",
+    "[10, 20], dtype=int32",
+)
 divide = _binary(
-    _operator(operator.truediv),
+    _operator(operator.truediv, only_if(dtypes.is_differentiable, e.div)),
     "divide",
     "The quotient x / y; integers are divided as float32.",
     "[1, 2]",
@@ -150,7 +219,7 @@ remainder = _binary(
     "[1, 2], dtype=int32",
 )
 fmod = _binary(
-    lambda x, y: e.rem(*_without_bool(*promote(x, y))),
+    _Form(lambda x, y: e.rem(*_without_bool(*promote(x, y))), only_if(_is_number, e.rem)),
     "fmod",
     "The remainder of division rounded towards zero, which has the sign of x.",
     "[7, -7]",
@@ -158,7 +227,7 @@ fmod = _binary(
     "[ 1, -1], dtype=int32",
 )
 power = _binary(
-    lambda x, y: operators.power(*_without_bool(x, y)),
+    _Form(lambda x, y: operators.power(*_without_bool(x, y)), only_if(_is_number, e.pow_), integers=False),
     "power",
     "x to the power y. An integer array has no negative powers.",
     "[2.0, 3.0]",
@@ -176,7 +245,7 @@ float_power = _binary(
 negative = _plain(e.neg, "negative", "The number with the opposite sign.", "[1, -2]", "[-1,  2], dtype=int32")
 positive = _plain(_itself, "positive", "The number itself, +x.", "[1, -2]", "[ 1, -2], dtype=int32")
 absolute = _plain(
-    operators.absolute,
+    _Form(operators.absolute, operators.absolute_of),
     "absolute",
     "The absolute value; of complex numbers the length, a real number.",
     "[1, -2]",
@@ -303,15 +372,28 @@ conjugate = _plain(
 
 # Comparisons
 
-equal = _binary(_operator(operator.eq), "equal", "Whether x == y.", "[1, 2]", "2", "[False,  True], dtype=bool")
-not_equal = _binary(_operator(operator.ne), "not_equal", "Whether x != y.", "[1, 2]", "2", "[ True, False], dtype=bool")
-less = _binary(_operator(operator.lt), "less", "Whether x < y.", "[1, 2]", "2", "[ True, False], dtype=bool")
-less_equal = _binary(
-    _operator(operator.le), "less_equal", "Whether x <= y.", "[1, 2]", "1", "[ True, False], dtype=bool"
+equal = _binary(
+    _operator(operator.eq, always(e.eq)), "equal", "Whether x == y.", "[1, 2]", "2", "[False,  True], dtype=bool"
 )
-greater = _binary(_operator(operator.gt), "greater", "Whether x > y.", "[1, 2]", "1", "[False,  True], dtype=bool")
+not_equal = _binary(
+    _operator(operator.ne, always(e.ne)), "not_equal", "Whether x != y.", "[1, 2]", "2", "[ True, False], dtype=bool"
+)
+less = _binary(
+    _operator(operator.lt, always(e.lt)), "less", "Whether x < y.", "[1, 2]", "2", "[ True, False], dtype=bool"
+)
+less_equal = _binary(
+    _operator(operator.le, always(e.le)), "less_equal", "Whether x <= y.", "[1, 2]", "1", "[ True, False], dtype=bool"
+)
+greater = _binary(
+    _operator(operator.gt, always(e.gt)), "greater", "Whether x > y.", "[1, 2]", "1", "[False,  True], dtype=bool"
+)
 greater_equal = _binary(
-    _operator(operator.ge), "greater_equal", "Whether x >= y.", "[1, 2]", "2", "[False,  True], dtype=bool"
+    _operator(operator.ge, always(e.ge)),
+    "greater_equal",
+    "Whether x >= y.",
+    "[1, 2]",
+    "2",
+    "[False,  True], dtype=bool",
 )
 maximum = _binary(
     _via(e.max_),
@@ -358,8 +440,8 @@ nextafter = _binary(
 # Logic. Numbers count as true where they are not zero.
 
 
-def _logical(primitive: Primitive) -> BinaryFunction:
-    return lambda x, y: primitive(as_condition(x), as_condition(y))
+def _logical(primitive: Primitive) -> _Form:
+    return _Form(lambda x, y: primitive(as_condition(x), as_condition(y)), only_if(dtypes.is_bool, primitive))
 
 
 logical_and = _binary(
@@ -382,7 +464,7 @@ logical_xor = _binary(
     "[False,  True], dtype=bool",
 )
 logical_not = _plain(
-    lambda x: e.not_(as_condition(x)),
+    _Form(lambda x: e.not_(as_condition(x)), only_if(dtypes.is_bool, e.not_)),
     "logical_not",
     "Whether x is false.",
     "[True, False]",
@@ -409,7 +491,7 @@ left_shift = _binary(
     _via(e.shift_left), "left_shift", "x * 2**y, by moving bits.", "[1, 3]", "2", "[ 4, 12], dtype=int32"
 )
 right_shift = _binary(
-    lambda x, y: as_array(x) >> y,
+    _Form(lambda x, y: as_array(x) >> y, operators.shift_right_of),
     "right_shift",
     "x / 2**y rounded down, by moving bits.",
     "[4, -4]",

@@ -116,8 +116,7 @@ def power(x: Any, y: Any) -> Array:
 
 def _shift_right(x: Any, y: Any) -> Array:
     x, y = promote(x, y)
-    signed = dtypes.is_integer(x.dtype) and x.dtype.kind == "i"
-    return e.shift_right_arithmetic(x, y) if signed else e.shift_right_logical(x, y)
+    return shift_right_of(x.dtype)(x, y)
 
 
 def _via(primitive: Primitive) -> Callable[[Any, Any], Array]:
@@ -147,6 +146,77 @@ def binary_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], 
 def reflected_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Any]:
     """The method that Python tries when the left operand does not know what to do."""
     return lambda x, y: apply(y, x) if is_operand(y) else NotImplemented
+
+
+class Direct:
+    """An operator or function that is one primitive wherever its operands have one dtype, as native code runs it.
+
+    Attributes:
+        name: what it is called.
+        usual: what it does.
+        arity: how many operands there are.
+        primitive_of: gives the primitive for a dtype, or None.
+        reflected: whether the primitive takes the operands in reverse.
+        integers: whether a Python integer among the operands counts as a number of the dtype of the others.
+        call: what to call: `usual`, until `compiler.eager` puts native code in its place.
+    """
+
+    __slots__ = ("arity", "call", "integers", "name", "primitive_of", "reflected", "usual")
+
+    def __init__(
+        self,
+        name: str,
+        usual: Callable[..., Any],
+        arity: int,
+        primitive_of: PrimitiveOf,
+        reflected: bool = False,
+        integers: bool = True,
+    ):
+        self.name, self.usual, self.arity, self.primitive_of = name, usual, arity, primitive_of
+        self.reflected, self.integers = reflected, integers
+        self.call = usual
+
+
+PrimitiveOf = Callable[[numpy.dtype], "Primitive | None"]
+
+METHODS: list[Direct] = []
+"""The operators of `Array` that are one primitive."""
+
+FUNCTIONS: list[Direct] = []
+"""The functions of `fg.numpy` that are one primitive."""
+
+
+def direct_function(
+    name: str, usual: Callable[..., Any], arity: int, primitive_of: PrimitiveOf, integers: bool = True
+) -> Direct:
+    """A function for `FUNCTIONS`."""
+    FUNCTIONS.append(Direct(name, usual, arity, primitive_of, integers=integers))
+    return FUNCTIONS[-1]
+
+
+def always(primitive: Primitive) -> PrimitiveOf:
+    """The same primitive for all dtypes."""
+    return lambda dtype: primitive
+
+
+def only_if(accepts: Callable[[numpy.dtype], bool], primitive: Primitive) -> PrimitiveOf:
+    """A primitive for some dtypes, and none for others."""
+    return lambda dtype: primitive if accepts(dtype) else None
+
+
+def on_bools(primitive: Primitive, on_bool: Primitive) -> PrimitiveOf:
+    """A primitive for numbers, and another one for bools."""
+    return lambda dtype: on_bool if dtypes.is_bool(dtype) else primitive
+
+
+def shift_right_of(dtype: numpy.dtype) -> Primitive:
+    """What `>>` is: the sign moves in from the left, where there is one."""
+    return e.shift_right_arithmetic if dtype.kind == "i" else e.shift_right_logical
+
+
+def absolute_of(dtype: numpy.dtype) -> Primitive | None:
+    """What `abs` is; None where it does nothing."""
+    return None if dtype.kind in "bu" else e.abs_
 
 
 def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kinds: str) -> Callable[[Any, Any], Any]:
@@ -184,33 +254,34 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
 
 def attach_operators() -> None:
     """Give `Array` its operators."""
-    for name, apply, primitive, kinds in [
-        ("add", _arithmetic(e.add, e.or_), e.add, "fiuc"),
-        ("sub", _via(e.sub), e.sub, "fiuc"),
-        ("mul", _arithmetic(e.mul, e.and_), e.mul, "fiuc"),
-        ("truediv", true_divide, e.div, "fc"),
+    for name, apply, primitive, kinds, primitive_of in [
+        ("add", _arithmetic(e.add, e.or_), e.add, "fiuc", on_bools(e.add, e.or_)),
+        ("sub", _via(e.sub), e.sub, "fiuc", always(e.sub)),
+        ("mul", _arithmetic(e.mul, e.and_), e.mul, "fiuc", on_bools(e.mul, e.and_)),
+        ("truediv", true_divide, e.div, "fc", only_if(dtypes.is_differentiable, e.div)),
     ]:
-        _attach(f"__{name}__", quick_operator(apply, primitive, kinds))
-        _attach(f"__r{name}__", reflected_operator(apply))
+        _attach(f"__{name}__", quick_operator(apply, primitive, kinds), 2, primitive_of)
+        _attach(f"__r{name}__", reflected_operator(apply), 2, primitive_of, reflected=True)
     for name, primitive in [("eq", e.eq), ("ne", e.ne), ("lt", e.lt), ("le", e.le), ("gt", e.gt), ("ge", e.ge)]:
-        _attach(f"__{name}__", quick_operator(_via(primitive), primitive, "fiu"))
-    for name, apply in [
-        ("floordiv", floor_divide),
-        ("mod", mod),
-        ("divmod", lambda x, y: (floor_divide(x, y), mod(x, y))),
-        ("pow", power),
-        ("and", _via(e.and_)),
-        ("or", _via(e.or_)),
-        ("xor", _via(e.xor)),
-        ("lshift", _via(e.shift_left)),
-        ("rshift", _shift_right),
+        _attach(f"__{name}__", quick_operator(_via(primitive), primitive, "fiu"), 2, always(primitive))
+    for name, apply, primitive_of in [
+        ("floordiv", floor_divide, None),
+        ("mod", mod, None),
+        ("divmod", lambda x, y: (floor_divide(x, y), mod(x, y)), None),
+        ("pow", power, always(e.pow_)),
+        ("and", _via(e.and_), always(e.and_)),
+        ("or", _via(e.or_), always(e.or_)),
+        ("xor", _via(e.xor), always(e.xor)),
+        ("lshift", _via(e.shift_left), always(e.shift_left)),
+        ("rshift", _shift_right, shift_right_of),
     ]:
-        _attach(f"__{name}__", binary_operator(apply))
-        _attach(f"__r{name}__", reflected_operator(apply))
-    _attach("__neg__", lambda x: e.neg(x))
+        integers = apply is not power  # which multiplies them out
+        _attach(f"__{name}__", binary_operator(apply), 2, primitive_of, integers=integers)
+        _attach(f"__r{name}__", reflected_operator(apply), 2, primitive_of, reflected=True)
+    _attach("__neg__", lambda x: e.neg(x), 1, always(e.neg))
     _attach("__pos__", lambda x: x)
-    _attach("__abs__", absolute)
-    _attach("__invert__", lambda x: e.not_(x))
+    _attach("__abs__", absolute, 1, absolute_of)
+    _attach("__invert__", lambda x: e.not_(x), 1, always(e.not_))
 
 
 def absolute(value: Any) -> Array:
@@ -220,10 +291,19 @@ def absolute(value: Any) -> Array:
     return x if unchanged else e.abs_(x)
 
 
-def _attach(name: str, method: Callable[..., Any]) -> None:
+def _attach(
+    name: str,
+    method: Callable[..., Any],
+    arity: int = 0,
+    primitive_of: PrimitiveOf | None = None,
+    reflected: bool = False,
+    integers: bool = True,
+) -> None:
     method.__name__ = name
     method.__qualname__ = f"Array.{name}"
     setattr(Array, name, method)
+    if primitive_of is not None:
+        METHODS.append(Direct(name, method, arity, primitive_of, reflected, integers))
 
 
 attach_operators()

@@ -5,6 +5,7 @@
     set %base NAME %value      write an address
     put %base %i %value        write the i-th address
     hold %x                    one more reference to an array or dtype, which cannot be immortal as others can
+    release %x                 one less, where it is not the last one
     for %i below %n ... end    do something for each %i from 0 to %n - 1
 
 It is made of these parts, from below: whether arrays are as wanted (`matches`), the leaves of trees (`gather`,

@@ -83,6 +83,9 @@ def expanded(text: str, names: dict[str, int]) -> str:
             case ["hold", x]:
                 lines += [f"{x}.count = load i64, ptr {x}", f"{x}.more = add i64 {x}.count, 1"]
                 lines += [f"store i64 {x}.more, ptr {x}"]
+            case ["release", x]:
+                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.less = sub i64 {x}.count, 1"]
+                lines += [f"store i64 {x}.less, ptr {x}"]
             case ["for", i, "below", times]:
                 label = i[1:]
                 lines += [f"br label {i}.head", f"{label}.head:"]

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import numpy
 
@@ -45,9 +46,13 @@ def _words(address: int, count: int) -> list[int] | None:
 @cache
 def _slot(name: str) -> int | None:
     """Where a `ConcreteArray` has a slot, found by looking for what is in it."""
-    array = ConcreteArray(numpy.zeros((7, 3), numpy.float32))
-    value = id(getattr(array, name))
-    places = [place for place in range(16, ConcreteArray.__basicsize__, 8) if _word(id(array) + place) == value]
+    return place_of_slot(ConcreteArray(numpy.zeros((7, 3), numpy.float32)), name)
+
+
+def place_of_slot(x: Any, name: str) -> int | None:
+    """Where an object has a slot, in which is what it has nowhere else; None if that is not found."""
+    value = id(getattr(x, name))
+    places = [place for place in range(16, type(x).__basicsize__, 8) if _word(id(x) + place) == value]
     return places[0] if len(places) == 1 else None
 
 

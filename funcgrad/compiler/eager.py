@@ -1,0 +1,137 @@
+"""Eager operations as native code: what they are, and when a kernel is made.
+
+An operation of arrays runs in Python at first: the call of its primitive computes it by the rule `evaluate`, which is
+a function of NumPy. After some number of operations (`fg.config.native_after`, counted in `counter`) it is worth the
+while to load what native code needs. Then the operators of arrays, the functions of `fg.numpy` that are one primitive,
+and the call of primitives become builtins (`bridge.eager`). A builtin that has no kernel for its operands lets Python
+compute, and asks for one; when the same is asked for often, the kernel is compiled (`single`) or found in the cache.
+
+Under a transform that does not care for plain values, such as `grad`, it is the same: what a rule computes with plain
+values goes through the call of a primitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import numpy
+
+from funcgrad import dtypes
+from funcgrad.array import AbstractArray, Array, ConcreteArray
+from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
+from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
+from funcgrad.compiler.lower_elementwise import RULES
+from funcgrad.compiler.memory import keep_freed_memory
+from funcgrad.compiler.pool import parallel_address
+from funcgrad.compiler.single import has_kernel, loaded_single
+from funcgrad.config import config
+from funcgrad.core import Primitive
+from funcgrad.errors import FuncgradError
+from funcgrad.primitives.elementwise import select, stop_gradient
+from funcgrad.primitives.operators import FUNCTIONS, METHODS, Direct, PrimitiveOf, always
+
+ASKED_OFTEN = 20  # a kernel is made when it is asked for so often
+NOT_NATIVE = frozenset([stop_gradient])  # which gives its operand, and makes no new array
+
+
+class Eager:
+    """Native eager operations, in the place of Python's from now on.
+
+    Arguments:
+        python_call: what the call of a primitive is in Python.
+
+    Attributes:
+        entries: what is known of primitives, by the primitive, the number of operands, and the dtype.
+    """
+
+    def __init__(self, python_call: Callable[..., Any]):
+        self.python_call = python_call
+        self.entries: dict[tuple[Primitive | None, int, numpy.dtype], Entry] = {}
+        self._asked: dict[Any, int] = {}
+        self._operations: list[Operation] = []
+        keep_freed_memory()
+        self.bridge = EagerBridge([(x.arity, x.reflected) for x in METHODS], python_call, parallel_address())
+        self.bridge.set_up([*map(self._direct_operation, METHODS)])
+        self._watch_compiler(config.compiler)
+        config.watch("compiler", self._watch_compiler)
+        for number, direct in enumerate(METHODS):
+            setattr(ConcreteArray, direct.name, self.bridge.method(number, direct.name, direct.usual.__doc__))
+        for direct in FUNCTIONS:
+            direct.call = self.bridge.function(self._direct_operation(direct), direct.arity, direct.name)
+        for primitive, rule in {**COMPLEX_RULES, **RULES}.items():
+            if not primitive.multiple_results and primitive not in NOT_NATIVE:
+                primitive.native = self._operation_of(primitive, len(signature(rule).parameters)).words.array
+        Primitive.__call__ = self.bridge.primitive_call()
+
+    def _watch_compiler(self, name: str) -> None:
+        self.bridge.enable(name != "reference")
+
+    def _direct_operation(self, direct: Direct) -> Operation:
+        """The record of an operator or a function."""
+
+        def missing(*arguments: Any) -> Any:
+            result = direct.usual(*arguments)
+            self._ask(operation, direct.primitive_of, arguments[::-1] if direct.reflected else arguments)
+            return result
+
+        operation = self.bridge.operation(direct.usual, missing, direct.arity, direct.integers)
+        self._operations.append(operation)
+        return operation
+
+    def _operation_of(self, primitive: Primitive, arity: int) -> Operation:
+        """The record of a primitive itself."""
+
+        def missing(primitive: Primitive, *operands: Array) -> Any:
+            result = self.python_call(primitive, *operands)
+            self._ask(operation, always(primitive), operands)
+            return result
+
+        operation = self.bridge.operation(self.python_call, missing, arity, True)
+        self._operations.append(operation)
+        return operation
+
+    def _ask(self, operation: Operation, primitive_of: PrimitiveOf, operands: Sequence[Any]) -> None:
+        """Notes that an operation had no kernel for operands like these, and makes one if that comes often."""
+        dtype = [x.dtype for x in operands if isinstance(x, ConcreteArray)][-1]
+        if dtype not in operation.entries:
+            operation.enter(dtype, self._entry(primitive_of(dtype), len(operands), dtype))
+        are_numbers = [not isinstance(x, ConcreteArray) or x.shape == () for x in operands]
+        if all(are_numbers):
+            are_numbers = [False] * len(operands)
+        entry = operation.entries[dtype]
+        key = id(entry), *are_numbers
+        self._asked[key] = count = self._asked.get(key, 0) + 1
+        if count >= ASKED_OFTEN or config.native_after == 0:
+            entry.make(are_numbers)
+
+    def _entry(self, primitive: Primitive | None, arity: int, dtype: numpy.dtype) -> Entry:
+        """What is known of a primitive for operands of a dtype."""
+        key = primitive, arity, dtype
+        if key not in self.entries:
+            operands = [dtype] * arity
+            if primitive is select:
+                operands[0] = dtypes.bool_
+            result = None if primitive is None else _result_dtype(primitive, operands)
+            if primitive is None or result is None:
+                self.entries[key] = Entry(operands, dtype, None)
+            else:
+                self.entries[key] = Entry(operands, result, partial(loaded_single, primitive, operands, result))
+        return self.entries[key]
+
+
+def _result_dtype(primitive: Primitive, operands: Sequence[numpy.dtype]) -> numpy.dtype | None:
+    """The dtype of the result for operands of these dtypes; None if there is no kernel for them."""
+    if not has_kernel(primitive, operands):
+        return None
+    try:
+        return primitive.abstract(*[AbstractArray((), x) for x in operands]).dtype
+    except FuncgradError:  # these are no dtypes for it
+        return None
+
+
+def activate(python_call: Callable[..., Any]) -> Eager | None:
+    """Makes eager operations native; None where objects lie in memory in another way than builtins believe."""
+    return Eager(python_call) if eager_problem() is None else None
