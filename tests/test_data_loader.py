@@ -21,8 +21,10 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.data import DataLoader
+from funcgrad.data.orders import random_order
 
 KEY = fg.random.key(3)
+ORDER = (39, 26, 38, 17, 4, 44, 29, 33, 41, 0)  # of fifty examples with this key in the first epoch; it never changes
 WORKERS = [(0, "thread"), (1, "thread"), (3, "thread"), (2, "process")]
 
 
@@ -84,6 +86,66 @@ def test_arrays_are_taken_a_batch_at_a_time():
     assert values(DataLoader(dataset, 2)) == [[6.0, 1.0], [3.0]]
 
 
+@pytest.mark.parametrize("to_arrays", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_batches_that_are_made_together_are_those_that_are_made_one_by_one(to_arrays, drop_last, monkeypatch):
+    arrays = {"x": numpy.arange(60.0, dtype=numpy.float32).reshape(20, 3), "y": [numpy.arange(20) % 7]}
+    dataset = fg.data.Subset(fg.data.Subset(fg.data.ArrayDataset(arrays), range(19)), range(1, 19))
+    examples = [dataset[i] for i in range(len(dataset))]
+    batch_bytes = 4 * (3 * 4 + 8)
+
+    for batches_of_a_block in (1, 2, 100):
+        monkeypatch.setattr("funcgrad.data.blocks.BLOCK_BYTES", batches_of_a_block * batch_bytes)
+        settings = {"shuffle_key": KEY, "drop_last": drop_last, "to_arrays": to_arrays}
+        together, alone = DataLoader(dataset, 4, **settings), DataLoader(examples, 4, **settings)
+
+        for _ in range(2):  # epochs
+            batches, expected = list(together), list(alone)
+            assert len(batches) == len(together) == (4 if drop_last else 5)
+            assert values(batches) == values(expected)
+            kinds = [fg.tree.map(lambda leaf: (type(leaf), leaf.dtype), made) for made in (batches, expected)]
+            assert kinds[0] == kinds[1]
+
+
+def test_batches_that_are_made_together_are_one_s_own(tmp_path):
+    numpy.save(tmp_path / "x.npy", numpy.arange(8))
+    batches = list(DataLoader(fg.data.read_numpy(tmp_path / "x.npy"), 2, to_arrays=False))
+    batches[0][:] = 7
+
+    assert [batch.tolist() for batch in batches] == [[7, 7], [2, 3], [4, 5], [6, 7]]
+    assert numpy.load(tmp_path / "x.npy").tolist() == list(range(8))
+
+
+def test_a_loader_is_left_and_restored_in_the_middle_of_batches_that_were_made_together():
+    dataset = fg.data.ArrayDataset(numpy.arange(10))
+    loader = DataLoader(dataset, 2, shuffle_key=KEY)
+    whole = values(loader)
+    for count in range(6):
+        loader = DataLoader(dataset, 2, shuffle_key=KEY)
+        batches = iter(loader)
+        for _ in range(count):
+            next(batches)
+        state = loader.state()
+        assert state["batch"] == count % 5
+        other = DataLoader(dataset, 2, shuffle_key=KEY)
+        other.restore(state)
+        assert values(other) == (whole[count:] if count < 5 else values(loader))
+    first = iter(loader)
+    next(first)
+    assert len(list(loader)) == 5
+    with pytest.raises(fg.errors.ArgumentError, match="cannot go on, since the loader was iterated over anew"):
+        next(first)
+
+
+def test_a_dataset_that_makes_batches_in_a_way_of_its_own_is_asked_for_each():
+    class Centred(fg.data.ArrayDataset):
+        def take(self, indices):
+            rows = super().take(indices)
+            return rows - rows.mean()
+
+    assert values(DataLoader(Centred(numpy.arange(4.0)), 2)) == [[-0.5, 0.5], [-0.5, 0.5]]
+
+
 def test_a_batch_does_not_change_with_the_array_it_came_from():
     source = numpy.zeros(4)
     (plain,) = DataLoader(fg.data.ArrayDataset(source), 4)
@@ -118,8 +180,24 @@ def test_the_order_depends_on_the_key_and_the_epoch_alone():
         return [tuple(next(iter(loader)).tolist()) for _ in range(3)]
 
     assert epochs(KEY) == epochs(KEY)
+    assert epochs(KEY)[0][:10] == ORDER
     assert len({*epochs(KEY), *epochs(fg.random.key(4))}) == 6
     assert all(sorted(order) == list(range(50)) for order in epochs(KEY))
+
+
+def test_every_order_is_equally_likely():
+    orders = [tuple(random_order(KEY, epoch, 4).tolist()) for epoch in range(24 * 200)]
+    counts = numpy.unique(orders, axis=0, return_counts=True)[1]
+
+    assert len(counts) == 24
+    assert ((counts - 200) ** 2 / 200).sum() < 49.7  # which 1 in 1,000 fair shuffles would exceed
+
+
+def test_orders_that_are_made_together_are_those_that_are_made_alone(monkeypatch):
+    orders = [random_order(KEY, epoch, 100).tolist() for epoch in range(300, 310)]
+    monkeypatch.setattr("funcgrad.data.orders.TOGETHER", 0)
+
+    assert [random_order(KEY, epoch, 100).tolist() for epoch in range(300, 310)] == orders
 
 
 @pytest.mark.parametrize(("workers", "kind"), WORKERS)

@@ -144,7 +144,8 @@ class ArrayDataset:
 
     def take(self, indices: numpy.ndarray) -> PyTree:
         """The examples with these indices as one batch: a pytree of new NumPy arrays."""
-        return tree.map(lambda leaf: numpy.asarray(leaf)[indices], self.arrays)
+        # `take` copies whole rows, where indexing with an array copies element after element.
+        return tree.map(lambda leaf: numpy.asarray(leaf).take(indices, axis=0), self.arrays)
 
     def __repr__(self) -> str:
         shapes = tree.map(lambda leaf: f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]", self.arrays)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy
 
 from funcgrad.annotations import Key
+from funcgrad.data.blocks import batches_of_block, make_block
 from funcgrad.data.collating import to_arrays
 from funcgrad.data.datasets import Dataset, IterableDataset, is_indexed
+from funcgrad.data.orders import random_order
 from funcgrad.data.plans import END, Collate, IndexedPlan, StreamPlan
-from funcgrad.data.transforming import positive, shuffled_indices
+from funcgrad.data.transforming import positive
 from funcgrad.data.workers import Failure, Serial, Threads
 from funcgrad.errors import ArgumentError, ArgumentTypeError, FuncgradError, user_line
 from funcgrad.random import fold_in
@@ -30,7 +33,9 @@ class DataLoader:
         batch_size: examples in a batch; 1 or more. The last batch of an epoch may be smaller.
         shuffle_key: a random key, for another random order in each epoch; by default the order is that of the dataset.
         drop_last: leave out the last batch if it is smaller.
-        workers: how many threads or processes make batches; with 0 each is made when it is asked for.
+        workers: how many threads or processes make batches; with 0 each is made when it is asked for. Small batches of
+            an `ArrayDataset` or a part of one are copied in less time than it takes to hand them over: the loop makes
+            many of them at once, of 1 MiB together, and threads have nothing to do.
         worker_kind: "thread", for reading files and for NumPy's work, which share memory and start at once; or
             "process", for Python code that takes long. Processes are started afresh, keep running until `close`, and
             need a dataset that can be pickled and a program that begins with `if __name__ == "__main__":`.
@@ -88,6 +93,9 @@ class DataLoader:
         self._length = None
         if self._indexed:
             self._length = self._checked_length(len(dataset))  # type: ignore[arg-type]
+        self._has_processes = self.workers > 0 and worker_kind == "process"
+        by_itself = self._indexed and collate is None and not self._has_processes
+        self._at_once = batches_of_block(dataset, self.batch_size) if by_itself else 1
         self._generation = 0
         self._epoch, self._batch = 0, 0  # the batch that comes next
         self._begun = False  # whether an iteration has taken up this position
@@ -109,7 +117,7 @@ class DataLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._begun = True
         self._generation += 1
-        return _Iteration(self)
+        return _batches(self, self._generation)
 
     def state(self) -> dict[str, Any]:
         """Where the loader is: after which batch of which epoch.
@@ -241,18 +249,20 @@ class DataLoader:
                 "made; make a new loader when the data has changed."
             )
         key = self.shuffle_key
-        order = numpy.arange(examples) if key is None else shuffled_indices(fold_in(key, epoch), examples)
+        order = numpy.arange(examples) if key is None else random_order(key, epoch, examples)
         index, count = self.shard
         return order[: examples // count * count if self.drop_last else None][index::count]
 
-    def _begin(self) -> Any:
-        """The pool of workers, at work on the epoch that begins."""
+    def _plan(self) -> IndexedPlan | StreamPlan:
+        """What the epoch that begins consists of."""
         if self._indexed:
-            plan = IndexedPlan(self.dataset, self.collate, self._epoch, self._order(self._epoch), self.batch_size)
-        else:
-            plan = StreamPlan(
-                self.dataset, self.collate, self._epoch, self._batch, self.batch_size, self.drop_last, self.shard
-            )
+            return IndexedPlan(self.dataset, self.collate, self._epoch, self._order(self._epoch), self.batch_size)
+        return StreamPlan(
+            self.dataset, self.collate, self._epoch, self._batch, self.batch_size, self.drop_last, self.shard
+        )
+
+    def _begin(self, plan: IndexedPlan | StreamPlan) -> Any:
+        """The pool of workers, at work on a plan."""
         if self._pool is None:
             self._pool = self._new_pool()
         self._pool.begin(self._generation, plan, self._epoch)
@@ -268,84 +278,84 @@ class DataLoader:
         return Processes(self.dataset, self.collate, self.workers)
 
 
-class _Iteration:
+def _batches(loader: DataLoader, generation: int) -> Iterator[PyTree]:
     """The batches of one epoch, from the position of the loader on. It holds the loader, never the other way round."""
-
-    def __init__(self, loader: DataLoader):
-        self._loader, self._generation = loader, loader._generation
-        self._pool: Any = None
-        self._submitted = loader._batch
-        self._ready: dict[int, Any] = {}  # batches that were made before their turn came
-        self._ended = False
-
-    def __iter__(self) -> _Iteration:
-        return self
-
-    def __next__(self) -> PyTree:
-        if self._ended:
-            raise StopIteration
-        loader = self._loader
-        if loader._generation != self._generation:
-            raise ArgumentError(
-                "this iteration over a DataLoader cannot go on, since the loader was iterated over anew, restored or "
-                "closed meanwhile; use one loader for each loop that runs at the same time."
-            )
-        try:
-            batch = self._next_batch()
-        except BaseException as error:
-            self._ended = True
-            self._ready.clear()
-            if isinstance(error, FuncgradError) and error.source is None:
-                error.source = user_line()
+    try:
+        _check_generation(loader, generation)
+        for made in _blocks(loader) if loader._at_once > 1 else _one_by_one(loader, generation):
+            while made:
+                loader._batch += 1
+                yield made.pop()  # and hold it no more
+                if loader._generation != generation:
+                    _check_generation(loader, generation)
+        loader._epoch, loader._batch, loader._begun = loader._epoch + 1, 0, False
+    except GeneratorExit:  # the loop was left, and the workers wait for the next one
+        raise
+    except BaseException as error:
+        if isinstance(error, FuncgradError) and error.source is None:
+            error.source = user_line()
+        if loader._generation == generation:
             loader._close(wait=False)
-            raise
-        if self._ended:
-            raise StopIteration
-        return batch
+        raise
 
-    def _next_batch(self) -> PyTree:
-        loader = self._loader
-        number = loader._batch
-        if loader._length is not None and number >= loader._length:
-            return self._end()
-        if self._pool is None:
-            self._pool = loader._begin()
-        self._submit_until(number + (loader.prefetch if loader.workers else 1))
-        while number not in self._ready:
-            for generation, made, outcome in self._pool.receive():
-                if generation == self._generation:
-                    self._ready[made] = outcome
-        outcome = self._ready.pop(number)
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        if outcome is END:
+
+def _check_generation(loader: DataLoader, generation: int) -> None:
+    if loader._generation != generation:
+        raise ArgumentError(
+            "this iteration over a DataLoader cannot go on, since the loader was iterated over anew, restored or "
+            "closed meanwhile; use one loader for each loop that runs at the same time."
+        )
+
+
+def _blocks(loader: DataLoader) -> Iterator[list[PyTree]]:
+    """Lists of batches that are made at once; the next one last."""
+    order, size = loader._order(loader._epoch)[: len(loader) * loader.batch_size], loader.batch_size
+    for number in range(loader._batch, len(loader), loader._at_once):
+        indices = order[number * size : (number + loader._at_once) * size]
+        made = make_block(loader.dataset, number, indices, size, loader.to_arrays)
+        made.reverse()
+        yield made
+
+
+def _one_by_one(loader: DataLoader, generation: int) -> Iterator[list[PyTree]]:
+    """Lists of one batch, from the pool of workers."""
+    # A batch of ours is new, and so is what comes from a process. A function of the user's in this process may keep the
+    # arrays that it returns, and write into them later.
+    foreign = loader.collate is not None and not loader._has_processes
+    stop = math.inf if loader._length is None else loader._length
+    number = submitted = loader._batch
+    if number >= stop:
+        return
+    pool = loader._begin(loader._plan())
+    ready: dict[int, Any] = {}  # batches that were made before their turn came
+
+    def submit_until(end: int) -> None:
+        nonlocal submitted
+        while submitted < min(end, stop):
+            pool.submit(submitted)
+            submitted += 1
+
+    while number < stop:
+        submit_until(number + (loader.prefetch if loader.workers else 1))
+        while number not in ready:
+            ready |= {made: outcome for of, made, outcome in pool.receive() if of == generation}
+        if isinstance(ready[number], Failure):
+            raise ready[number].error
+        if ready[number] is END:
             if number == 0:
                 raise ArgumentError(
                     "the dataset of a DataLoader gave no batch: it is empty"
                     f"{', or too small for a batch with drop_last=True' if loader.drop_last else ''}; check where its "
                     "examples come from."
                 )
-            return self._end()
-        if loader.to_arrays:
-            # A batch of ours is new, and so is what comes from a process. A function of the user's in this process may
-            # keep the arrays that it returns, and write into them later.
-            foreign = loader.collate is not None and not (loader.workers and loader.worker_kind == "process")
-            outcome = to_arrays(outcome, copy=foreign)
-        loader._batch = number + 1
+            return
+        batch = ready.pop(number)
+        made = [to_arrays(batch, copy=foreign) if loader.to_arrays else batch]
+        del batch
+        number += 1
         if loader.workers:
-            self._submit_until(number + 1 + loader.prefetch)
-        return outcome
-
-    def _submit_until(self, stop: int) -> None:
-        length = self._loader._length
-        for number in range(self._submitted, stop if length is None else min(stop, length)):
-            self._pool.submit(number)
-            self._submitted = number + 1
-
-    def _end(self) -> None:
-        self._ended = True
-        loader = self._loader
-        loader._epoch, loader._batch, loader._begun = loader._epoch + 1, 0, False
+            submit_until(number + loader.prefetch)
+        yield made
 
 
 def _checked_shard(shard: tuple[int, int]) -> tuple[int, int]:

@@ -39,13 +39,13 @@ class IndexedPlan:
         """The batch of this number."""
         indices = self.order[number * self.batch_size : (number + 1) * self.batch_size]
         if self.collate is None and hasattr(self.dataset, "take"):
-            with _Noting(lambda: f"in batch {number}, made of the {_list(indices)}"):
+            with Noting(lambda: f"in batch {number}, made of the {described(indices)}"):
                 return self.dataset.take(indices)
         examples = []
         for index in indices.tolist():
-            with _Noting(lambda index=index: f"by example {index} of the dataset, in batch {number}"):
+            with Noting(lambda index=index: f"by example {index} of the dataset, in batch {number}"):
                 examples.append(self.dataset[index])
-        with _Noting(lambda: f"while batch {number} was made of the {_list(indices)}"):
+        with Noting(lambda: f"while batch {number} was made of the {described(indices)}"):
             return (self.collate or stack)(examples)
 
 
@@ -83,7 +83,7 @@ class StreamPlan:
 
     def make(self, number: int) -> PyTree:
         """The batch of this number, or END."""
-        with _Noting(lambda: f"by example {self.position} of the dataset, in batch {number}"):
+        with Noting(lambda: f"by example {self.position} of the dataset, in batch {number}"):
             if self.examples is None:
                 self.examples = itertools.islice(iter(self.dataset), self.shard[0], None, self.shard[1])
                 next(itertools.islice(self.examples, self.position, self.position), None)
@@ -93,11 +93,11 @@ class StreamPlan:
                 self.position += 1
         if not group or (self.drop_last and len(group) < self.batch_size):
             return END
-        with _Noting(lambda: f"while batch {number} was made"):
+        with Noting(lambda: f"while batch {number} was made"):
             return (self.collate or stack)(group)
 
 
-class _Noting:
+class Noting:
     """Adds to an exception that passes by where it was raised: the user's own traceback does not say."""
 
     def __init__(self, where: Callable[[], str]):
@@ -111,7 +111,8 @@ class _Noting:
             error.add_note(f"Raised {self.where()}.")
 
 
-def _list(indices: numpy.ndarray) -> str:
+def described(indices: numpy.ndarray) -> str:
+    """The examples of a batch in words, the first of them by number."""
     shown = ", ".join(map(str, indices[:8].tolist()))
     return f"examples {shown}{', ...' if len(indices) > 8 else ''} of the dataset"
 
