@@ -36,6 +36,7 @@ from funcgrad.compiler.loops import (
     Accumulator,
     Axis,
     Buffer,
+    Expression,
     Index,
     Kernel,
     Loop,
@@ -43,6 +44,7 @@ from funcgrad.compiler.loops import (
     Store,
     accumulated,
     axis_index,
+    binary,
     constant,
     convert,
     finished,
@@ -58,6 +60,8 @@ from funcgrad.program import Equation, Variable
 KEEP_FROM = 6  # operations (quick ones count 1, others 8) from which on a value is kept rather than computed again
 PART = 1 << 14  # elements at least that are reduced to one
 MOST_PARTS = 64
+ROWS_AT_A_TIME = 4
+NARROWEST = 16  # columns, from which on a table is gone through row by row
 ENOUGH_TASKS = 8  # of outer loops, from which on there is no need for parts
 LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
 ALL_ROWS = 1 << 18  # and all of a kernel's together
@@ -108,7 +112,7 @@ class LoopWriter:
         self.inner = [axis for axis in cluster.axes if axis in cluster.inner]
         self.in_rows = not cluster.axes or cluster.axes[-1] in cluster.inner or not cluster.inner
         self.memo: dict[Any, Any] = {}
-        self.accumulators: dict[Variable, Accumulator] = {}
+        self.reduced: dict[Variable, Expression] = {}  # what reductions come to
         self.chains: dict[Accumulator, list[Accumulator]] = {}
         self.cost: dict[Variable, int] = {}
         self.time: dict[Variable, int] = {}
@@ -123,14 +127,18 @@ class LoopWriter:
         outer = [group for group in groups if group[0] not in self.cluster.inner]
         self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
         self.part: Axis | None = None
+        self.by_rows = self.may_go_by_rows(outer)
         parts = self.count_of_parts(outer)
+        self.by_rows = self.by_rows and (parts > 1 or len(outer) > 1)
         if parts > 1:
             return self.write_in_parts(outer, parts)
         loops = self.outer_loops(outer)
-        return [finished(loops([*self.passes(), *self.outer_stores()]))]
+        return [finished(loops(self.passes(), self.outer_stores()))]
 
-    def outer_loops(self, groups: Sequence[list[Axis]]) -> Callable[[list[Statement]], list[Statement]]:
-        """New axes for the outer groups; gives what puts their loops around a body."""
+    def outer_loops(
+        self, groups: Sequence[list[Axis]]
+    ) -> Callable[[list[Statement], list[Statement]], list[Statement]]:
+        """New axes for the outer groups; gives what puts their loops around passes and the stores after them."""
         self.values: dict[Axis, Index] = {}
         groups = list(groups)
         # The innermost outer group is the one of vectors, unless vectors run along a row.
@@ -139,10 +147,14 @@ class LoopWriter:
             vector = self.new_axis(groups.pop(), "j")
         rows = self.collapsed(groups)
         self.outer_axes = frozenset(axis for axis in (self.part, rows, vector) if axis is not None)
+        self.vector = vector
         outermost = "" if self.part is not None else "parallel"
 
-        def around(body: list[Statement]) -> list[Statement]:
-            if vector is not None:
+        def around(passes: list[Statement], stores: list[Statement]) -> list[Statement]:
+            body: list[Statement] = [*passes, *stores]
+            if vector is not None and self.by_rows:
+                body = [*passes, Loop(vector, stores, "vector")]
+            elif vector is not None:
                 body = [Loop(vector, body, f"{outermost} vector".strip() if rows is None else "vector")]
             if rows is not None:
                 body = [Loop(rows, body, outermost or "serial")]
@@ -161,7 +173,8 @@ class LoopWriter:
         extents = [axis.extent for group in outer for axis in group]
         kept, reduced = math.prod(extents), math.prod(axis.extent for axis in self.inner)
         vectors = 1 if self.in_rows or not outer else math.prod(axis.extent for axis in outer[-1])
-        if kept * reduced < 2 * PART or kept // vectors * -(-vectors // 128) >= ENOUGH_TASKS:
+        tasks = kept // vectors * (1 if self.by_rows else -(-vectors // 128))
+        if kept * reduced < 2 * PART or tasks >= ENOUGH_TASKS:
             return 1
         length = math.prod(axis.extent for axis in self.inner_groups[0])
         most = min(MOST_PARTS, kept * reduced // PART)
@@ -178,10 +191,10 @@ class LoopWriter:
         loops = self.outer_loops(outer)
         body = self.passes()
         place = axis_index(self.part) * kept + self.outer_place()
-        stores = [Store(partial[x], place, accumulated(self.accumulators[x])) for x in reductions]
-        first = finished(loops([*body, *stores]))
+        stores: list[Statement] = [Store(partial[x], place, self.reduced[x]) for x in reductions]
+        first = finished(loops(body, stores))
 
-        self.part = None
+        self.part, self.by_rows = None, False
         self.memo.clear()
         loops = self.outer_loops(outer)
         part = Axis(parts, "p")
@@ -189,12 +202,73 @@ class LoopWriter:
         collected: list[Statement] = []
         for number, x in enumerate(reductions):
             dtype, operation = collecting_dtype(self.definition[x]), REDUCTIONS[self.definition[x].primitive]
-            self.accumulators[x] = Accumulator(
-                operation, dtype, neutral(operation, dtype), self.outer_axes, f"s{number}"
-            )
-            collected.append(Accumulate(self.accumulators[x], load(partial[x], place)))
+            collector = Accumulator(operation, dtype, neutral(operation, dtype), self.outer_axes, f"s{number}")
+            self.reduced[x] = accumulated(collector)
+            collected.append(Accumulate(collector, load(partial[x], place)))
         gather = Loop(part, collected, "serial" if self.outer_axes else "vector")
-        return [first, finished(loops([gather, *self.outer_stores()]))]
+        return [first, finished(loops([gather], self.outer_stores()))]
+
+    # Down the columns of a table, memory is gone through row by row, and what the columns come to stands in a row of
+    # its own. Column by column, each element would come from another page of memory.
+
+    def may_go_by_rows(self, outer: Sequence[list[Axis]]) -> bool:
+        reductions = self.reductions()
+        if self.in_rows or not outer or any(self.time[x] != 1 for x in reductions):
+            return False
+        if any(self.level(x) == FULL for x in self.stored):
+            return False
+        width = math.prod(axis.extent for axis in outer[-1])
+        size = width * max(collecting_dtype(self.definition[x]).itemsize for x in reductions)
+        height = math.prod(axis.extent for axis in self.inner_groups[-1])
+        return width >= NARROWEST and height >= 2 * ROWS_AT_A_TIME and size * len(reductions) <= LARGEST_ROW
+
+    def passes_by_rows(self) -> list[Statement]:
+        """The loops of one pass, for one outer index but for the last one."""
+        assert self.vector is not None
+        column, dtypes_of = (
+            axis_index(self.vector),
+            {x: collecting_dtype(self.definition[x]) for x in self.reductions()},
+        )
+        sums = {
+            x: Buffer(self.vector.extent, d, f"sums{number}", True) for number, (x, d) in enumerate(dtypes_of.items())
+        }
+        operations = {x: REDUCTIONS[self.definition[x].primitive] for x in sums}
+        *around, last = self.inner_groups
+        loops = [self.inner_axis(group, n, f"k{n}") for n, group in enumerate(around)]
+        extent = math.prod(axis.extent for axis in last)
+        if self.part is not None and not around:
+            extent //= self.part.extent
+        whole = extent - extent % ROWS_AT_A_TIME
+        written: list[Statement] = []
+        for first, count, at_a_time in [(0, whole, ROWS_AT_A_TIME), (whole, extent - whole, 1)]:
+            if count == 0:
+                continue
+            step = Axis(count // at_a_time, f"k{len(around)}")
+            values: dict[Variable, list[Any]] = {x: [] for x in sums}
+            for row in range(at_a_time):
+                place = axis_index(step) * at_a_time + (first + row)
+                if self.part is not None and not around:
+                    place = axis_index(self.part) * extent + place
+                self.values |= zip(last, unflatten(place, [axis.extent for axis in last]), strict=True)
+                self.compute_members(0)
+                for x in sums:
+                    operand = self.definition[x].operands[0]
+                    value: Any = self.element(operand, self.index(operand.shape, FULL), 0)
+                    values[x].append(convert(value, dtypes_of[x]))
+            stores: list[Statement] = []
+            for x, found in values.items():
+                while len(found) > 1:  # two and two, which is more exact than one after the other
+                    found = [binary(operations[x], *found[n : n + 2]) for n in range(0, len(found), 2)]
+                stores.append(Store(sums[x], column, binary(operations[x], load(sums[x], column), found[0])))
+            body: list[Statement] = [Loop(step, [Loop(self.vector, stores, "vector")])]
+            for axis in reversed(loops):
+                body = [Loop(axis, body)]
+            written += body
+        beginning: list[Statement] = [
+            Store(sums[x], column, constant(neutral(operations[x], dtypes_of[x]), dtypes_of[x])) for x in sums
+        ]
+        self.reduced |= {x: load(sums[x], column) for x in sums}
+        return [Loop(self.vector, beginning, "vector"), *written]
 
     def outer_place(self) -> Index:
         """The number of the outer index, when all of them are counted in order."""
@@ -308,6 +382,8 @@ class LoopWriter:
 
     def passes(self) -> list[Statement]:
         """The loops for one outer index."""
+        if self.by_rows:
+            return self.passes_by_rows()
         cluster = self.cluster
         if not cluster.inner:
             self.compute_members(0)
@@ -375,13 +451,13 @@ class LoopWriter:
     def collect(self, x: Variable, number: int, axes: Sequence[Axis]) -> Accumulate:
         equation = self.definition[x]
         dtype, operation = collecting_dtype(equation), REDUCTIONS[equation.primitive]
-        first, name = neutral(operation, dtype), f"s{len(self.accumulators)}"
+        first, name = neutral(operation, dtype), f"s{len(self.reduced)}"
         # One accumulator a loop: each is handed to the one of the loop around it.
         chain = [
             Accumulator(operation, dtype, first, self.outer_axes | frozenset(axes[:depth]), name + "'" * depth)
             for depth in range(len(axes))
         ]
-        self.accumulators[x], self.chains[chain[-1]] = chain[0], chain
+        self.reduced[x], self.chains[chain[-1]] = accumulated(chain[0]), chain
         operand = equation.operands[0]
         value: Any = self.element(operand, self.index(operand.shape, FULL), number)
         return Accumulate(chain[-1], convert(value, dtype))
@@ -419,7 +495,7 @@ class LoopWriter:
         """A member that has one value for each outer index."""
         equation = self.definition[x]
         if is_reduction(equation):
-            return convert(accumulated(self.accumulators[x]), x.dtype)
+            return convert(self.reduced[x], x.dtype)
         return self.computed(equation, x, self.index(x.shape, OUTER), -1)
 
     def element(self, x: Any, index: Indices, number: int) -> Value:
