@@ -1,0 +1,104 @@
+"""Loops over arrays that lie in memory in awkward ways: columns, strides, transposes, short rows, odd lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import funcgrad as fg
+import funcgrad.numpy as np
+
+generator = numpy.random.default_rng(0)
+
+
+def floats(*shape: int, dtype: str = "float32") -> Any:
+    return np.array(generator.standard_normal(shape).astype(dtype))
+
+
+def integers(limit: int, *shape: int, dtype: str = "int32") -> Any:
+    return np.array(generator.integers(0, limit, shape).astype(dtype))
+
+
+def softmax(x: Any, axis: int) -> Any:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
+    # down columns
+    "sums of columns": (lambda x: np.sum(x, axis=0), [floats(1031, 37)]),
+    "sums of many columns": (lambda x: np.sum(x * x, axis=0), [floats(130, 1000)]),
+    "sums of columns of a stack": (lambda x: (np.sum(x, axis=1), np.max(x, axis=1)), [floats(9, 67, 33)]),
+    "sums over all but the last axis": (lambda x: np.mean(x, axis=(0, 1)), [floats(64, 31, 48)]),
+    "sums over the first and the third axis": (lambda x: np.sum(x, axis=(0, 2)), [floats(40, 3, 50, 64)]),
+    "greatest of columns with NaN": (
+        lambda x: np.max(np.where(x > 2.5, np.nan, x), axis=0),
+        [floats(600, 40)],
+    ),
+    "float16 sums of columns": (lambda x: np.sum(x, axis=0), [floats(513, 64, dtype="float16")]),
+    "integer sums of columns": (lambda x: np.sum(x, axis=0), [integers(100, 513, 64, dtype="int8")]),
+    "standardized columns": (
+        lambda x: (x - np.mean(x, axis=0)) / np.sqrt(np.var(x, axis=0) + 1e-5),
+        [floats(515, 130)],
+    ),
+    "softmax down columns": (lambda x: softmax(x, 0), [floats(300, 70)]),
+    # strides
+    "every second one": (lambda x: x[::2] + x[1::2], [floats(1000)]),
+    "every third one, backward": (lambda x: x[::-3] * 2.0, [floats(1000)]),
+    "columns of a narrow table": (lambda x: x[:, 0] * x[:, 1] + x[:, 4], [floats(301, 5)]),
+    "columns of a wide table": (lambda x: x[:, 3] - x[:, 8], [floats(301, 40)]),
+    "booleans that are apart": (lambda x: ~x[::2] | x[1::2], [floats(400) > 0]),
+    "bytes that are apart": (lambda x: x[::5] + x[4::5], [integers(100, 640, dtype="int8")]),
+    "float64 that are apart": (lambda x: x[::4] - x[3::4], [floats(640, dtype="float64")]),
+    "two interleaved": (lambda x, y: np.stack([x * 2.0, y + x], axis=-1), [floats(500), floats(500)]),
+    # positions
+    "gradient of an element of each row": (
+        lambda x, i: fg.value_and_grad(lambda x: np.sum(np.take_along_axis(np.sin(x), i[:, None], axis=1)))(x),
+        [floats(70, 45), integers(45, 70)],
+    ),
+    "an element of each row set": (
+        lambda x, i: (x * 2.0).at[np.arange(70), i].set(np.sum(x, axis=1)),
+        [floats(70, 45), integers(60, 70)],
+    ),
+    "an element of each column raised": (
+        lambda x, i: x.at[i, np.arange(45)].max(1.0),
+        [floats(70, 45), integers(90, 45, dtype="int64")],
+    ),
+    "an element of a stack of rows": (
+        lambda x, i: fg.vmap(lambda x, i: x.at[i].add(5.0))(x, i),
+        [floats(70, 45), integers(45, 70, dtype="uint8")],
+    ),
+    "looked up in what is computed": (
+        lambda x, i: (x * 2.0 - np.max(x))[i] + (np.transpose(x) + 1.0)[:30][i[:30]][:, :1].sum(),
+        [floats(64, 64), integers(30, 50)],
+    ),
+    "looked up in both axes": (lambda x, i, j: (x + 1.0)[i, j], [floats(64, 30), integers(64, 999), integers(30, 999)]),
+    "a part at a computed place": (
+        lambda x, i: fg.lax.dynamic_slice(np.transpose(x * 3.0), (i[0], i[1]), (7, 40)),
+        [floats(64, 30), integers(20, 2)],
+    ),
+    "triangle": (lambda x: np.tril(x) + np.triu(x, 3), [floats(70, 51)]),
+    "counted": (lambda x: x * np.arange(1000) + np.arange(1000, dtype="float32") % 7, [floats(3, 1000)]),
+}
+
+
+@pytest.mark.parametrize("bits", [512, 256, 0])
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_the_reference(name: str, bits: int) -> None:
+    function, arguments = CASES[name]
+    expected = fg.jit(function, compiler="reference")(*arguments)
+    with fg.config.override(vector_bits=bits):
+        compiled = fg.jit(function)
+        assert not compiled.lower(*arguments).host_calls
+        found = compiled(*arguments)
+        with fg.config.override(threads=1):
+            alone = compiled(*arguments)
+    for x, y, z in zip(fg.tree.leaves(found), fg.tree.leaves(expected), fg.tree.leaves(alone), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}.get(str(x.dtype), 0)
+        scale = numpy.nanmax(numpy.abs(numpy.asarray(y).astype(float)))
+        numpy.testing.assert_allclose(numpy.asarray(x), numpy.asarray(y), rtol=10 * tolerance, atol=tolerance * scale)
+        numpy.testing.assert_array_equal(numpy.asarray(x), numpy.asarray(z))
