@@ -6,6 +6,7 @@ later, for many steps at once, so that no step waits for the results of the one 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from funcgrad.errors import ArgumentTypeError
 from funcgrad.train.metrics import Metric
 
 _STEPS = 64  # put together at once, at most
+_NUMBERS = 1024  # added at once, at most
 _BYTES = 2**24  # of results that wait for it
 _WIDE = (numpy.dtype(numpy.float64), numpy.dtype(numpy.int64))
 
@@ -97,55 +99,55 @@ def _is_kept_apart(name: str, value: Any) -> bool:
 
 
 class MeanOfElements:
-    """The mean of numbers, and of all elements of arrays."""
+    """The mean of numbers, and of all elements of arrays: as if all were added exactly, and rounded at the end."""
 
-    __slots__ = ("_lost", "_total", "_waiting", "_weight")
+    __slots__ = ("_lost", "_numbers", "_total", "_waiting", "_weight")
 
     def __init__(self, total: float = 0.0, lost: float = 0.0, weight: float = 0.0):
         self._total, self._lost, self._weight = total, lost, weight  # a sum, what rounding took from it, the weights
-        self._waiting: list[Any] = []
+        self._numbers: list[float] = []  # to be added, each of weight 1
+        self._waiting: list[Any] = []  # on a GPU, to be read
 
     def clear(self) -> None:
         self.__init__()
 
     def is_empty(self) -> bool:
-        return not self._weight and not self._waiting
+        return not self._weight and not self._numbers and not self._waiting
 
     def add(self, value: Any) -> None:
         data = value._data if type(value) is ConcreteArray or isinstance(value, Array) else value
-        if type(data) is numpy.ndarray:
-            if data.ndim:
-                self._add(float(data.astype(numpy.float64).sum()), data.size)
-            else:
-                self._add(float(data), 1)
-        elif hasattr(data, "__cuda_array_interface__"):
+        if hasattr(data, "__cuda_array_interface__"):
             self._waiting.append(data)
             if len(self._waiting) >= _STEPS:
-                self._take_waiting()
-        else:
-            self._add(float(data), 1)
+                self._add_all()
+            return
+        self._numbers.append(float(data) if getattr(data, "ndim", 0) == 0 else self._sum(data))
+        if len(self._numbers) >= _NUMBERS:
+            self._add_all()
 
-    def _add(self, number: float, weight: int) -> None:
-        # Two-sum: Knuth, The Art of Computer Programming, volume 2, section 4.2.2.
-        total = self._total
-        following = total + number
-        part = following - total
-        lost = (total - (following - part)) + (number - part)
-        if lost == lost:  # and no NaN, as it is after an infinity
-            self._lost += lost
-        self._total, self._weight = following, self._weight + weight
+    def _sum(self, data: Any) -> float:
+        self._weight += data.size - 1
+        return float(data.astype(numpy.float64).sum())
 
-    def _take_waiting(self) -> None:
+    def _add_all(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self._add(float(data.astype(numpy.float64).sum()), data.size)
+        numbers, self._numbers = [*self._numbers, *map(self._sum, waiting)], []
+        self._weight += len(numbers)
+        numbers += self._total, self._lost
+        try:
+            self._total = math.fsum(numbers)
+            self._lost = math.fsum([*numbers, -self._total])
+        except (OverflowError, ValueError):  # of infinities of both signs
+            self._total = sum(numbers)
+        if math.isnan(self._lost):  # an infinity less itself
+            self._lost = 0.0
 
     def result(self) -> float:
-        self._take_waiting()
+        self._add_all()
         return (self._total + self._lost) / self._weight
 
     def state(self) -> list[float]:
-        self._take_waiting()
+        self._add_all()
         return [self._total, self._lost, self._weight]
 
 

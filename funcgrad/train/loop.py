@@ -59,7 +59,7 @@ class Run:
 
 
 class Seconds:
-    """How long an epoch took, in parts: waiting for data, in steps, in callbacks, in evaluation."""
+    """How long an epoch took, in parts: waiting for data, in steps and their reports, in callbacks, in evaluation."""
 
     __slots__ = ("callbacks", "data", "evaluation", "step")
 
@@ -201,25 +201,24 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
                 break
             place = "step"
             result = step(run.state, batch)
-            done = clock()
-            seconds.data += ready - start
-            seconds.step += done - ready
-            # A dict is asked for first, because asking a Mapping takes long.
-            if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], (dict, Mapping)):
-                raise ArgumentTypeError(
-                    "the training step gives something else than (state, outputs); return the next state and a dict of "
-                    "what to report, which may be empty."
-                )
+            if type(result) is not tuple or len(result) != 2 or type(result[1]) is not dict:
+                result = _checked_result(result)
             if run.donates is None:
                 run.donates = _is_given_away(run.state)
             run.state, run.outputs = result
-            run.step, run.batch = run.step + 1, run.batch + 1
+            run.step += 1
+            run.batch += 1
             place = "callbacks after step"
             reported.add(run.outputs)
-            for watch in watchers:
-                watch(run)
-            start = clock()
-            seconds.callbacks += start - done
+            done = clock()
+            seconds.data += ready - start
+            seconds.step += done - ready
+            start = done
+            if watchers:
+                for watch in watchers:
+                    watch(run)
+                start = clock()
+                seconds.callbacks += start - done
     except Exception as error:
         error.add_note(_where(run, place, batch))
         raise
@@ -229,6 +228,15 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
             "each epoch: a list or a loader, or a function that makes a generator."
         )
     _add_metrics(run, reported.results())
+
+
+def _checked_result(result: Any) -> tuple[PyTree, Mapping[str, Any]]:
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+        raise ArgumentTypeError(
+            "the training step gives something else than (state, outputs); return the next state and a dict of what to "
+            "report, which may be empty."
+        )
+    return result
 
 
 def _length(batches: Any) -> int | None:
