@@ -44,6 +44,12 @@ LITTLE_WORK = 10  # operations
 REGISTERS_AT_A_TIME = 2  # vectors of two registers: the second one works while the first one waits
 
 
+def running_accumulators(loop: Loop) -> set[Accumulator]:
+    """Those accumulators of a loop of which it uses what they have come to so far."""
+    own = {x.accumulator for x in loop.body if isinstance(x, Accumulate)}
+    return own and {x.payload for x in expressions_in(loop.body) if x.operation == "accumulated"} & own
+
+
 def kernel_text(module: Module, kernel: Kernel, symbol: str) -> str:
     """A kernel as the function `void symbol(ptr context, i64 low, i64 high)`.
 
@@ -161,6 +167,8 @@ class KernelWriter(ValueWriter):
 
     def may_mask(self, loop: Loop) -> bool:
         """Whether the CPU can leave out lanes of all that a vector loop loads and stores."""
+        if running_accumulators(loop):
+            return False
         sizes = {x.dtype.itemsize for x in expressions_in(loop.body) if x.operation == "load" and loop.axis in x.axes}
         sizes |= {x.buffer.dtype.itemsize for x in statements(loop.body) if isinstance(x, Store)}
         return all(has_masks(self.writer.target, size) for size in sizes)
@@ -240,12 +248,22 @@ class KernelWriter(ValueWriter):
         self.block = head
         phis = [self.name() for _ in collected]
         inside = [self.lanes if self.depends_on_vector(x) else 1 for x in collected]
+        running = running_accumulators(loop) if lanes > 1 else ()
+        totals: dict[Accumulator, str] = {}
         for statement, phi, width in zip(collected, phis, inside, strict=True):
-            level.values["accumulated", statement.accumulator] = phi, width  # so far
+            accumulator, name = statement.accumulator, phi  # so far
+            if accumulator in running:
+                name, totals[accumulator] = self.write_running(statement, phi)
+            level.values["accumulated", accumulator] = name, width
         self.write(loop.body)
         after_body = []
         for statement, phi, width in zip(collected, phis, inside, strict=True):
             accumulator = statement.accumulator
+            if accumulator in totals:
+                after_body.append(
+                    self.combine(accumulator.operation, accumulator.dtype, phi, totals[accumulator], width)
+                )
+                continue
             name, value_lanes = self.value(statement.value)
             if value_lanes != width:
                 name = self.wide(name, accumulator.dtype, self.levels[-1])
@@ -269,10 +287,37 @@ class KernelWriter(ValueWriter):
         if lanes > 1:
             self.vector_axis, self.lanes = None, 1
             after_body = [
-                self.across(x.accumulator, name, width)
+                self.lane(x.accumulator.dtype, name, width, 0)
+                if x.accumulator in totals
+                else self.across(x.accumulator, name, width)
                 for x, name, width in zip(collected, after_body, inside, strict=True)
             ]
         return after_body
+
+    def write_running(self, statement: Accumulate, so_far: str) -> tuple[str, str]:
+        """For each lane what an accumulator has come to before it, and what all lanes add up to, in all of them.
+
+        Each lane takes in the one before it, then the one two before it, then four. `so_far` comes in last, so that a
+        vector need not wait for the one before it until it is nearly done.
+        """
+        accumulator, dtype, lanes = statement.accumulator, statement.accumulator.dtype, self.lanes
+        kind, neutral = register_type(dtype, lanes), vector_constant(dtype, number_text(accumulator.initial), lanes)
+
+        def moved(name: str, count: int) -> str:
+            order = ", ".join(f"i32 {lanes + x - count if x >= count else x}" for x in range(lanes))
+            return self.line(f"shufflevector {kind} {neutral}, {kind} {name}, <{lanes} x i32> <{order}>")
+
+        name, distance = self.operand(statement.value, lanes), 1
+        while distance < lanes:
+            name = self.combine(accumulator.operation, dtype, moved(name, distance), name, lanes)
+            distance *= 2
+        before = self.combine(accumulator.operation, dtype, so_far, moved(name, 1), lanes)
+        order = ", ".join([f"i32 {lanes - 1}"] * lanes)
+        return before, self.line(f"shufflevector {kind} {name}, {kind} poison, <{lanes} x i32> <{order}>")
+
+    def lane(self, dtype: numpy.dtype, name: str, lanes: int, number: int) -> str:
+        """One lane of a vector."""
+        return name if lanes == 1 else self.line(f"extractelement {register_type(dtype, lanes)} {name}, i32 {number}")
 
     def depends_on_vector(self, statement: Accumulate) -> bool:
         return self.vector_axis is not None and (
@@ -307,8 +352,8 @@ class KernelWriter(ValueWriter):
             if x.operation not in ("constant", "index", "quotient", "remainder", "bounded") and loop.axis in x.axes:
                 widest, work = max(widest, computing_dtype(x.dtype).itemsize), work + 1
         target = self.writer.target
-        registers = REGISTERS_AT_A_TIME
-        if work <= LITTLE_WORK and any(isinstance(x, Accumulate) for x in loop.body):
+        registers = 1 if running_accumulators(loop) else REGISTERS_AT_A_TIME
+        if registers > 1 and work <= LITTLE_WORK and any(isinstance(x, Accumulate) for x in loop.body):
             registers = target.vector_registers // 4  # sums that wait for each other; and in many parts they are exact
         lanes = max(1, min(MOST_LANES, registers * target.vector_bytes // widest))
         # One vector whose last lanes are left out is better than several small ones.

@@ -192,31 +192,90 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
 
 
 def _running(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
+    """Along rows, several elements at a time; few long rows in parts, whose totals are found first. Along other axes
+    many columns go side by side."""
+
     def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
         (x,), (result,) = equation.operands, equation.results
         axis, reverse = equation.params["axis"], equation.params["reverse"]
-        length = x.shape[axis]
+        length, before = x.shape[axis], x.shape[:axis]
         if 0 in x.shape:
             return []
+        # -0.0 is what changes no float, not even another -0.0.
+        first = -0.0 if operation == "add" else neutral(operation, x.dtype)
 
-        def body(index: Indices) -> list[Statement]:
-            def place(step: Index) -> Indices:
-                along = step * -1 + (length - 1) if reverse else step
-                return (*index[:axis], along, *index[axis:])
+        def at(outer: Indices, step: Index) -> Index:
+            along = step * -1 + (length - 1) if reverse else step
+            return flatten((*outer[:axis], along, *outer[axis:]), x.shape)
 
-            outer = frozenset[Axis]().union(*(i.axes for i in index))
-            # -0.0 is what changes no float, not even another -0.0.
-            first = -0.0 if operation == "add" else neutral(operation, x.dtype)
-            so_far = Accumulator(operation, x.dtype, first, outer, "s")
-            step = Axis(length, "k")
-            value = element(buffers, x, place(axis_index(step)))
-            following = binary(operation, accumulated(so_far), value)
-            store = Store(buffers[result], flatten(place(axis_index(step)), x.shape), following)
-            return [Loop(step, [store, Accumulate(so_far, value)])]
+        def run(outer: Indices, begin: Index, count: int, store: bool, start: Any = None) -> tuple[Loop, Accumulator]:
+            """The loop over `count` elements; either stores what comes out at each, or only finds their total."""
+            around = frozenset[Axis]().union(begin.axes, *(i.axes for i in outer))
+            so_far = Accumulator(operation, x.dtype, first, around, "s")
+            step = Axis(count, "k")
+            place = at(outer, begin + axis_index(step))
+            value = load(buffers[x], place)
+            body: list[Statement] = [Accumulate(so_far, value)]
+            if store:
+                following = binary(operation, accumulated(so_far), value)
+                if start is not None:
+                    following = binary(operation, start, following)
+                body.insert(0, Store(buffers[result], place, following))
+            along_rows = math.prod(x.shape[axis + 1 :]) == 1
+            return Loop(step, body, "vector" if along_rows else "serial"), so_far
 
-        return loops_over([*x.shape[:axis], *x.shape[axis + 1 :]], body)
+        none = constant_index(0)
+        if math.prod(x.shape[axis + 1 :]) > 1:
+            return loops_over([*before, *x.shape[axis + 1 :]], lambda outer: [run(outer, none, length, True)[0]])
+        last = (none,) * (len(x.shape) - axis - 1)
+        count, part = math.prod(before), PART
+        if count >= ENOUGH_TASKS or length < 2 * part:
+            row = Axis(count, "i")
+            loop, _ = run((*unflatten(axis_index(row), before), *last), none, length, True)
+            return [finished([loop if count == 1 else Loop(row, [loop], "parallel")])]
+
+        part = max(part, -(-length // MOST_PARTS // 128) * 128)
+        parts, rest = divmod(length, part)
+        totals = Buffer(count * parts, x.dtype, "totals")
+        starts = Buffer(count * (parts + 1), x.dtype, "starts")
+
+        def in_parts(body: Callable[[Indices, Index, Index], list[Statement]]) -> Kernel:
+            both = Axis(count * parts, "p")
+            row, number = unflatten(axis_index(both), (count, parts))
+            outer = (*unflatten(row, before), *last)
+            return finished([Loop(both, body(outer, row, number), "parallel")])
+
+        def total(outer: Indices, row: Index, number: Index) -> list[Statement]:
+            loop, so_far = run(outer, number * part, part, False)
+            return [loop, Store(totals, row * parts + number, accumulated(so_far))]
+
+        def done(outer: Indices, row: Index, number: Index) -> list[Statement]:
+            return [run(outer, number * part, part, True, load(starts, row * (parts + 1) + number))[0]]
+
+        # With what each part begins, and the rest, which is no whole part.
+        row, number = Axis(count, "i"), Axis(parts, "p")
+        begin = axis_index(row) * (parts + 1)
+        so_far = Accumulator(operation, x.dtype, first, frozenset([row]), "s")
+        value = load(totals, axis_index(row) * parts + axis_index(number))
+        following = binary(operation, accumulated(so_far), value)
+        store = Store(starts, begin + axis_index(number) + 1, following)
+        sums = Loop(number, [store, Accumulate(so_far, value)])
+        between = [Loop(row, [Store(starts, begin, constant(first, x.dtype)), sums], "serial")]
+        found = [in_parts(total), finished(list[Statement](between)), in_parts(done)]
+        if rest:
+            outer = (*unflatten(axis_index(row), before), *last)
+            start = load(starts, begin + parts)
+            found.append(
+                finished([Loop(row, [run(outer, constant_index(parts * part), rest, True, start)[0]], "parallel")])
+            )
+        return found
 
     return kernels
+
+
+PART = 1 << 14  # elements at least that are a part of a row
+MOST_PARTS = 64
+ENOUGH_TASKS = 8  # rows, from which on there is no need for parts
 
 
 def _running_supports(equation: Equation) -> bool:

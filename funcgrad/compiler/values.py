@@ -387,8 +387,12 @@ class ValueWriter(Instructions):
             wide = "i8" if lanes == 1 else f"<{lanes} x i8>"
             name = self.line(f"zext {register_type(dtype, lanes)} {name} to {wide}")
         vector = kind if lanes == 1 else f"<{lanes} x {kind}>"
-        if lanes == 1 or (step == 1 and not self.mask):
+        if lanes == 1 or (step in (1, -1) and not self.mask):
             place = self.place(store.buffer, store.index)
+            if lanes > 1 and step == -1:
+                place = self.moved(place, kind, 1 - lanes, self.levels[-1])
+                order = ", ".join(f"i32 {lane}" for lane in reversed(range(lanes)))
+                name = self.line(f"shufflevector {vector} {name}, {vector} poison, <{lanes} x i32> <{order}>")
             self.do(f"store {vector} {name}, ptr {place}, align {dtype.itemsize}")
         elif step == 1:
             function = self.writer.intrinsic(
