@@ -17,6 +17,7 @@ interpreter it is a constant, and that is what keeps the tangents of nested deri
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -60,6 +61,9 @@ class Primitive:
     A primitive that `carries_functions` (Programs or Python functions) is told, in its batch rule, the `axis_name` as
     well, to which collectives inside those functions may refer. One that `has_effects` does more than compute, such as
     printing: it runs once wherever the user's function comes by, and is never left out, moved or run again.
+
+    `module` is the name of the module that made it. Together with its name it says which primitive it is, also to
+    another process.
     """
 
     __slots__ = (
@@ -72,6 +76,7 @@ class Primitive:
         "jvp",
         "keeps_weak_type",
         "linearize",
+        "module",
         "multiple_results",
         "name",
         "native",
@@ -110,6 +115,7 @@ class Primitive:
         has_effects: bool = False,
     ):
         self.name = name
+        self.module: str = sys._getframe(1).f_globals.get("__name__", "")
         self.abstract, self.evaluate, self.jvp, self.transpose = abstract, evaluate, jvp, transpose
         self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
         self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type

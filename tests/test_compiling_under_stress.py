@@ -415,8 +415,9 @@ def loaded(monkeypatch):
         seen.append(code)
         return original(code, names)
 
-    original = funcgrad.compiler.native.load
-    monkeypatch.setattr(funcgrad.compiler.native, "load", load)
+    original = funcgrad.compiler.machine.load
+    for module in (funcgrad.compiler.machine, funcgrad.compiler.whole):
+        monkeypatch.setattr(module, "load", load)
     return seen
 
 

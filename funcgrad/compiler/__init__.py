@@ -7,14 +7,15 @@ compute.
 
 To read about native code from its beginning to its end:
 
+    identity.py, whole.py                a Program that was compiled before is found on disk
     simplify.py                          the Program in fewer equations
-    native.py                            the parts of it that become native code
+    native.py, one_segment.py            the parts of it that become native code
     fuse.py, elements.py                 which equations are computed together, and what one element of each is
     loops.py, kernels.py                 the loops that compute them, as data
     schedule.py, memory.py               the steps in order, and where the values between them live
     in_place.py                          which results may have the memory of donated arguments
     llvm.py, entry.py, contraction/      all of that in LLVM's language
-    machine.py, cache.py                 machine code
+    machine.py, image.py, cache.py       machine code
     bridge/, pool.py                     how Python calls it, and how threads share it
     stages.py, cost.py                   to look at it
 
@@ -37,12 +38,37 @@ from funcgrad.program import Program
 
 
 def _native(program: Program) -> Executable:
-    # Whoever never compiles need not wait for LLVM.
-    from funcgrad.compiler.native import with_native_segments
-    from funcgrad.compiler.whole import as_whole
+    # Whoever never compiles need not wait for any of it, and whoever compiled the Program before needs little.
+    from funcgrad.compiler.whole import Shelf, WholeProgram
 
-    lowered = with_native_segments(simplified(program))
-    return as_whole(lowered) or executor(lowered)
+    shelf = Shelf(program)
+    found = shelf.recipe()
+    if found is not None:
+        return WholeProgram(*found, lambda: _on_the_host(program))
+    from funcgrad.compiler.machine import load_llvm_meanwhile
+
+    load_llvm_meanwhile()
+    from funcgrad.compiler.one_segment import only_segment
+
+    lowered = _with_native_segments(program)
+    one = only_segment(lowered)
+    if one is None:
+        return executor(lowered)
+    segment, recipe = one
+    whole = WholeProgram(recipe, segment.code(), lambda: _on_the_host(program))
+    shelf.put(recipe)
+    return whole
+
+
+def _on_the_host(program: Program) -> Executable:
+    program = simplified(program)
+    return program.derived("executor", lambda: executor(program))
+
+
+def _with_native_segments(program: Program) -> Program:
+    from funcgrad.compiler.native import with_native_segments
+
+    return with_native_segments(simplified(program))
 
 
 COMPILERS: dict[str, Callable[[Program], Executable]] = {

@@ -11,21 +11,37 @@ without it, and a warning says so once.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import stat
+import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
-from funcgrad.compiler.machine import Target, host_target, versions
+import numpy
+
 from funcgrad.config import config
 from funcgrad.errors import user_line
 
-MAGIC = b"funcgrad code 1\n"  # the number of the format of this file is part of it
-CHECKSUM_BYTES = hashlib.sha256().digest_size
+
+def _sha256() -> Callable[..., Any]:
+    """SHA-256 as Python has it built in. `hashlib` loads OpenSSL for it, which takes as long as all else here does."""
+    for module in ("_sha2", "_sha256"):
+        try:
+            return import_module(module).sha256
+        except ImportError:
+            pass
+    return import_module("hashlib").sha256
+
+
+sha256 = _sha256()
+
+MAGIC = b"funcgrad code 2\n"  # the number of the format of this file is part of it
+CHECKSUM_BYTES = sha256().digest_size
 SUFFIX, UNFINISHED_SUFFIX = ".code", ".part"
 PAGE = 4096
 ROOM_AFTER_EVICTION = 0.75  # of the limit is left in use, so that not every write has to evict
@@ -36,20 +52,39 @@ UNFINISHED_SECONDS = 3600  # a file that was not finished for so long never will
 
 @cache
 def compiler_fingerprint() -> bytes:
-    """A hash of the code that makes the code: of all of the compiler, and of the versions of LLVM."""
-    fingerprint = hashlib.sha256(repr(versions()).encode())
-    folder = os.path.dirname(os.path.abspath(__file__))
-    for name in sorted(os.listdir(folder)):
-        if name.endswith((".py", ".pyc")):
-            with open(os.path.join(folder, name), "rb") as file:
-                fingerprint.update(hashlib.sha256(file.read()).digest())
-    return fingerprint.digest()
+    """A hash of the code that makes the code: of the library, of LLVM, of Python and NumPy.
+
+    The library's files are known by size and time, as Python knows whether it has to compile them.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    files = [*_files(package), *llvm_files()]
+    known = [
+        (path, status.st_size, status.st_mtime_ns) for path, status in zip(files, map(os.stat, files), strict=True)
+    ]
+    return sha256(repr((sys.version, sys.platform, numpy.__version__, known)).encode()).digest()
 
 
-def entry_name(key: bytes, target: Target) -> str:
-    """The name of the file for a key: a hash of it, of the CPU and of the compiler."""
-    parts = (key, repr(target).encode(), compiler_fingerprint(), MAGIC)
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+def llvm_files() -> list[str]:
+    """Where LLVM is, and what says the version of llvmlite; found without importing it."""
+    llvmlite = find_spec("llvmlite")
+    folders = (llvmlite and llvmlite.submodule_search_locations) or ()
+    return [
+        path for folder in folders for path in _files(folder, (".so", ".dylib", ".dll", "_version.py"), ["binding"])
+    ]
+
+
+def _files(folder: str, suffixes: tuple[str, ...] = (".py",), below: Sequence[str] | None = None) -> Iterator[str]:
+    """The files in a folder and in those below it, in order."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.endswith(suffixes):
+            yield entry.path
+        elif "." not in entry.name and (below is None or entry.name in below) and entry.is_dir():
+            yield from _files(entry.path, suffixes, below)
+
+
+def entry_name(key: bytes) -> str:
+    """The name of the file for a key: a hash of it and of the compiler."""
+    return sha256(sha256(key).digest() + compiler_fingerprint() + MAGIC).hexdigest()
 
 
 def packed(name: str, code: bytes) -> bytes:
@@ -64,7 +99,7 @@ def unpacked(name: str, contents: bytes) -> bytes | None:
 
 
 def _checksum(name: str, code: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + code).digest()
+    return sha256(name.encode() + code).digest()
 
 
 class Folder:
@@ -129,7 +164,7 @@ class Folder:
 
         Not forced onto the disk: what a loss of power leaves of it does not have the right checksum.
         """
-        unfinished = f"{path}.{secrets.token_hex(8)}{UNFINISHED_SUFFIX}"
+        unfinished = f"{path}.{os.urandom(8).hex()}{UNFINISHED_SUFFIX}"
         try:
             with open(unfinished, "xb", opener=_open_privately) as file:
                 file.write(contents)
@@ -219,23 +254,29 @@ def _folder(path: str) -> Folder:
     return Folder(path)
 
 
-def cached(key: bytes, make: Callable[[], bytes], target: Target | None = None) -> bytes:
-    """Machine code out of the cache folder, or made and kept there.
+def cached(key: bytes, make: Callable[[], bytes]) -> bytes:
+    """Bytes out of the cache folder, or made and kept there.
 
     Arguments:
-        key: everything that the code depends on, apart from the CPU and from the compiler itself.
-        make: makes the code. Called only where it is not kept.
-        target: the CPU that the code is for, by default `host_target()`.
+        key: everything that they depend on, apart from the compiler itself.
+        make: makes them. Called only where they are not kept.
 
     Returns:
         What `make` gives, or gave to an earlier call with the same key, maybe in another process.
     """
-    if config.cache_folder is None:
-        return make()
-    folder = _folder(config.cache_folder)
-    name = entry_name(key, target or host_target())
-    code = folder.read(name)
+    code = read(key)
     if code is None:
         code = make()
-        folder.write(name, code, config.cache_bytes)
+        write(key, code)
     return code
+
+
+def read(key: bytes) -> bytes | None:
+    """What is kept for a key; None if nothing is."""
+    return None if config.cache_folder is None else _folder(config.cache_folder).read(entry_name(key))
+
+
+def write(key: bytes, code: bytes) -> None:
+    """Keeps something for a key, if that is possible."""
+    if config.cache_folder is not None:
+        _folder(config.cache_folder).write(entry_name(key), code, config.cache_bytes)

@@ -1,17 +1,21 @@
 """From LLVM code as text to machine code in memory.
 
-The one file that knows llvmlite. `host_target` says what the CPU has, `object_code` makes machine code for it, and
-`load` puts that into memory, where its functions have addresses. What is between, object code, is mere bytes: it can be
-kept on disk, and loading it takes a fraction of the time that making it takes.
+The one file that knows llvmlite. `host_target` says what the CPU has, `machine_code` makes code for it, and `load` puts
+that into memory, where its functions have addresses. What is between is mere bytes: they can be kept on disk, and
+loading them takes a fraction of the time that making them takes. `kept` does all of that.
 
-llvmlite is imported by the first function that is called, which costs more than compiling a small function does.
+llvmlite takes longer to import than most programs take to compile. So it is imported by the first function that cannot
+do without it, and what it says of the CPU is kept on disk as well.
 """
 
 from __future__ import annotations
 
+import ctypes
+import marshal
 import os
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType
@@ -19,7 +23,9 @@ from typing import Any
 
 import numpy
 
+from funcgrad.compiler.cache import cached, llvm_files, sha256
 from funcgrad.compiler.float16 import FLOAT16_CODE, FLOAT16_FUNCTIONS
+from funcgrad.compiler.image import MAGIC, Mapped, are_images_supported, linked
 from funcgrad.config import config
 
 # LLVM is called by one thread at a time, and never while the process forks: a child must not inherit it half way
@@ -121,15 +127,25 @@ def _llvm() -> ModuleType:
     return llvm
 
 
-def versions() -> tuple[str, str]:
-    """The versions of llvmlite and of the LLVM in it."""
-    import llvmlite
-
-    return llvmlite.__version__, ".".join(map(str, _llvm().llvm_version_info))
-
-
 @cache
-def _host() -> Target:
+def load_llvm_meanwhile() -> None:
+    """Begins to load LLVM in a thread of its own, for whoever is going to need it and has something else to do first.
+
+    Most of the time goes into linking the library, and foreign functions such as `dlopen` run beside Python's threads.
+    """
+    if "llvmlite.binding" not in sys.modules and os.name == "posix":
+        threading.Thread(target=_load_llvm, daemon=True).start()
+
+
+def _load_llvm() -> None:
+    with _lock:
+        for path in llvm_files():
+            if not path.endswith(".py"):
+                ctypes.CDLL(None).dlopen(os.fsencode(path), ctypes.c_int(os.RTLD_NOW))
+        _target_machine(host_target(), 1)
+
+
+def _host_says_llvm() -> Target:
     with _lock:
         llvm = _llvm()
         # On Windows, too, the loader takes the format of object files that Linux has.
@@ -140,6 +156,35 @@ def _host() -> Target:
     if target.present >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
         return replace(target, vector_bytes=64)
     return replace(target, vector_bytes=32) if target.present >= {"avx2", "fma"} else target
+
+
+CPU_LINES = (b"vendor", b"cpu family", b"model", b"stepping", b"flags", b"CPU ", b"Features", b"cache size")
+
+
+def _cpu_says_system() -> bytes | None:
+    """What the system says of the CPU, all that LLVM's answer depends on; None where that is not known."""
+    if sys.platform != "linux":
+        return None
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:
+            text = file.read(16384).partition(b"\n\n")[0]  # the first of all cores
+    except OSError:
+        return None
+    lines = [line for line in text.splitlines() if line.startswith(CPU_LINES)]
+    return b"\n".join(lines) if any(line.startswith((b"flags", b"Features")) for line in lines) else None
+
+
+@cache
+def _host() -> Target:
+    cpu = _cpu_says_system()
+    if cpu is None:
+        return _host_says_llvm()
+
+    def fields() -> bytes:
+        target = _host_says_llvm()
+        return marshal.dumps((target.cpu, target.features, target.vector_bytes, target.triple))
+
+    return Target(*marshal.loads(cached(b"the CPU\n" + cpu, fields)))
 
 
 @cache
@@ -202,12 +247,8 @@ def assembly(ir: str, target: Target, level: int = 1) -> str:
         return machine.emit_assembly(_parsed(ir, machine))
 
 
-class Loaded:
-    """Machine code in memory. It stays there for as long as this object lives.
-
-    Attributes:
-        addresses: the address of each function that was asked for.
-    """
+class LoadedByLLVM:
+    """Machine code in memory, where there are no images. It has what `Mapped` has."""
 
     __slots__ = ("_tracker", "addresses")
 
@@ -224,9 +265,11 @@ class Loaded:
         else:
             to_be_freed.append(self._tracker)
 
-    def keep(self):
-        """Leaves the code in memory until the process ends, whatever becomes of this object."""
+    def keep(self) -> None:
         self._tracker.detach()
+
+
+Loaded = Mapped | LoadedByLLVM
 
 
 def _make_places() -> Iterator[tuple[Any, str]]:
@@ -250,26 +293,66 @@ def _float16_code() -> bytes:
     return object_code(FLOAT16_CODE, _host(), 0)
 
 
-def load(code: bytes, names: Sequence[str]) -> Loaded:
-    """Puts object code into memory.
+def _with_float16(code: bytes) -> list[bytes]:
+    """Object code, and the functions that convert float16 if it calls them."""
+    return [code, _float16_code()] if any(name in code for name in _FLOAT16_NAMES) else [code]
+
+
+def machine_code(ir: str, target: Target, names: Sequence[str], level: int = 1) -> bytes:
+    """Makes what `load` takes: an image where there are images, else an object file.
 
     Arguments:
-        code: what `object_code` made for the CPU of this process. Functions that it calls and does not hold, such as
-            `memcpy`, are looked for in the process; those that convert float16 are there.
-        names: the functions whose addresses are wanted. The same names may occur in other object code.
+        ir, target, level: see `object_code`.
+        names: the functions whose addresses will be wanted.
+    """
+    code = object_code(ir, target, level)
+    return (are_images_supported() and linked(_with_float16(code), names)) or code
+
+
+def load(code: bytes, names: Sequence[str]) -> Loaded:
+    """Puts machine code into memory.
+
+    Arguments:
+        code: what `machine_code` or `object_code` made for the CPU of this process. Functions that it calls and does
+            not hold, such as `memcpy`, are looked for in the process; those that convert float16 are there.
+        names: the functions whose addresses are wanted. The same names may occur in other code.
 
     Returns:
         The addresses, in an object that keeps the code in memory.
 
     Raises:
-        RuntimeError: the code is no object code, or it calls a function or lacks a name that cannot be found.
+        RuntimeError: the code is no such code, or it calls a function or lacks a name that cannot be found.
     """
+    image = code if code.startswith(MAGIC) else are_images_supported() and linked(_with_float16(code), names)
+    if image:
+        return Mapped(image)
     with _lock:
         _to_be_freed.clear()
-        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-        if any(name in code for name in _FLOAT16_NAMES):
-            builder.add_object_img(_float16_code())
+        builder = _llvm().JITLibraryBuilder().add_current_process()
+        for part in _with_float16(code):
+            builder.add_object_img(part)
         for name in names:
             builder.export_symbol(name)
         tracker = builder.link(*next(_places))
-    return Loaded(tracker, {name: tracker[name] for name in names})
+    return LoadedByLLVM(tracker, {name: tracker[name] for name in names})
+
+
+def code_key(source: str, target: Target, level: int = 1) -> bytes:
+    """The key under which machine code is kept.
+
+    Arguments:
+        source: what the code is made from: LLVM code, or a name where that depends on nothing but the library itself.
+        target, level: see `object_code`.
+    """
+    return sha256(f"{target!r}\nlevel {level}\n{source}".encode()).digest()
+
+
+def kept(key: bytes, ir: Callable[[], str], names: Sequence[str], target: Target, level: int = 1) -> Loaded:
+    """Machine code in memory: out of the cache folder, or made and kept there.
+
+    Arguments:
+        key: its `code_key`.
+        ir: gives the code in LLVM's language.
+        names, target, level: see `machine_code`.
+    """
+    return load(cached(key, lambda: machine_code(ir(), target, names, level)), names)

@@ -14,24 +14,21 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.bridge import native_callable
-from funcgrad.compiler.cache import cached
 from funcgrad.compiler.elements import element_rule, is_real, movement_rule
 from funcgrad.compiler.entry import EntryWriter
-from funcgrad.compiler.execute import executor
+from funcgrad.compiler.execute import Executable, executor
 from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
-from funcgrad.compiler.machine import Loaded, assembly, host_target, load, object_code
-from funcgrad.compiler.memory import keep_freed_memory
+from funcgrad.compiler.machine import Loaded, assembly, code_key, host_target, kept
 from funcgrad.compiler.module import Module
-from funcgrad.compiler.pool import parallel_address
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
 from funcgrad.compiler.schedule import Multiply, Run, Schedule
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.compiler.whole import ENTRY, Recipe, WholeProgram, described
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.contraction import dot_general
@@ -97,6 +94,7 @@ class Segment:
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
             self.llvm_ir = self._code([*inputs, *outputs, *buffers.constants])
             forget_expressions()
+        self._key = code_key(self.llvm_ir, self.target, LEVEL)
 
     def _code(self, table: Sequence[Buffer]) -> str:
         """The kernels, equal ones once, and the function that calls them."""
@@ -131,53 +129,51 @@ class Segment:
     # What is made when it is first needed is no `cached_property`: in Python 3.11, those hold a lock meanwhile, which
     # would be locked forever in a process that is forked then.
 
-    def _code_in_memory(self) -> Loaded:
+    def code(self) -> Loaded:
+        """Its machine code in memory."""
         with _compiling:
             if self._loaded is None:
-                keep_freed_memory()
-                key = f"level {LEVEL}\n{self.llvm_ir}".encode()
-                self._loaded = load(cached(key, lambda: object_code(self.llvm_ir, self.target, LEVEL)), ["entry"])
+                self._loaded = kept(self._key, lambda: self.llvm_ir, [ENTRY], self.target, LEVEL)
             return self._loaded
 
-    def function(
+    def recipe(
         self,
         inputs: Sequence[Any],
         taken: Sequence[int] | None = None,
         shapes: Sequence[tuple[int, ...]] | None = None,
         results: Sequence[int] | None = None,
-    ) -> Callable[..., Any]:
-        """The segment as a function of buffers, which gives NotImplemented if they do not lie in memory as it wants.
+    ) -> Recipe:
+        """How to run the code.
 
         Arguments:
-            inputs: what it takes.
-            taken: which of the inputs are those of the Program, in its order; by default all of them.
+            inputs: what the function takes.
+            taken: which of the inputs are those of the segment, in its order; by default all of them.
             shapes: other shapes for the outputs.
-            results: what it gives: numbers of inputs, and, counting on, of outputs; by default the outputs.
+            results: what the function gives: numbers of inputs, and, counting on, of outputs; by default the outputs.
         """
-        outputs, loaded = self.program.outputs, self._code_in_memory()
-        return native_callable(
-            loaded.addresses["entry"],
-            [(x.shape, x.dtype) for x in inputs],
-            [(shape, x.dtype) for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)],
-            self.constants,
+        outputs = self.program.outputs
+        first = len(inputs)
+        return Recipe(
+            self._key,
+            tuple([described(x.shape, x.dtype) for x in inputs]),
+            tuple(
+                described(shape, x.dtype)
+                for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)
+            ),
+            tuple([(*described(x.shape, x.dtype), x.tobytes()) for x in self.constants]),
             self.schedule.memory_plan.size,
-            loaded,
             self.schedule.nanoseconds,
-            functions=[parallel_address()],
-            taken=taken,
-            results=results,
-            otherwise=NotImplemented,
+            tuple(range(first) if taken is None else taken),
+            tuple(range(first, first + len(outputs)) if results is None else results),
         )
 
     def __call__(self, *buffers: Any) -> Any:
         if self._run is None:
-            self._run = self.function(self.program.inputs)
-        results = self._run(*buffers)
-        if results is not NotImplemented:
-            return results
-        if all(type(x) is numpy.ndarray for x in buffers):
-            return self._run(*(numpy.require(x, requirements=["C", "A"]) for x in buffers))
-        return self.program.derived("executor", lambda: executor(self.program))(*buffers)
+            self._run = WholeProgram(self.recipe(self.program.inputs), self.code(), self._on_the_host)
+        return self._run(*buffers)
+
+    def _on_the_host(self) -> Executable:
+        return self.program.derived("executor", lambda: executor(self.program))
 
 
 LEVEL = 1  # how hard LLVM tries

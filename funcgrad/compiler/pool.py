@@ -29,8 +29,7 @@ import os
 import threading
 from functools import cache
 
-from funcgrad.compiler.cache import cached
-from funcgrad.compiler.machine import Loaded, Target, host_target, load, object_code
+from funcgrad.compiler.machine import Target, code_key, host_target, kept
 from funcgrad.config import config
 
 # For how long a worker looks for the next job before it sleeps, and a caller watches a worker finish before it sleeps:
@@ -483,11 +482,11 @@ class Pool:
     """
 
     def __init__(self, threads: int, by_condition: bool = False):
-        target = host_target()
-        code = pool_code(target, by_condition)
         names = ("funcgrad_parallel", "funcgrad_pool_limit", "funcgrad_pool_reset", "funcgrad_pool_workers")
         # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
-        loaded: Loaded = load(cached(code.encode(), lambda: object_code(code, target, level=0), target), names)
+        target = host_target()
+        key = code_key("the pool, by condition" if by_condition else "the pool", target)
+        loaded = kept(key, lambda: pool_code(target, by_condition), names, target, level=0)
         loaded.keep()  # workers run in it until the process ends
         parallel, limit, reset, workers = (loaded.addresses[name] for name in names)
         self.address = parallel

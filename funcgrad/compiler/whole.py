@@ -1,80 +1,124 @@
-"""Programs that are one native function from beginning to end, so that nothing of them has to run in Python."""
+"""Programs that are one native function from beginning to end, so that nothing of them has to run in Python.
+
+What is known of such a Program once it is compiled is plain data, its *recipe*: which buffers its machine code takes
+and gives, how much memory it needs, and the name under which the code is kept. Recipes are kept on disk as well, by the
+`identity` of the Program. A Program whose recipe is found there needs nothing of the compiler any more.
+"""
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from funcgrad.compiler.execute import executor
-from funcgrad.compiler.in_place import in_place_pairs
-from funcgrad.compiler.native import Segment, native
-from funcgrad.primitives.shapes import reshape
-from funcgrad.program import Program, Variable
+import numpy
+
+from funcgrad import dtypes
+from funcgrad.compiler import cache
+from funcgrad.compiler.bridge import native_callable
+from funcgrad.compiler.execute import Executable
+from funcgrad.compiler.identity import identity
+from funcgrad.compiler.machine import Loaded, host_target, load
+from funcgrad.compiler.memory import keep_freed_memory
+from funcgrad.compiler.pool import parallel_address
+from funcgrad.program import Program
+
+ENTRY = "entry"  # the name of the function, as the machine code has it
+Array = tuple[tuple[int, ...], str]  # shape, and name of the dtype
+
+
+class Recipe(NamedTuple):
+    """All that is needed to run machine code, apart from the code.
+
+    Attributes:
+        code: the key in the cache of the machine code.
+        inputs, outputs: what the function takes and gives, besides what it gives back.
+        constants: arrays that the code reads: shape, dtype and bytes.
+        arena: how many bytes of memory it needs while it runs.
+        nanoseconds: about how long it runs.
+        taken: the numbers of the inputs that the code takes.
+        results: what the function gives: numbers of inputs, and, counting on, of outputs.
+        in_place: for outputs, by their number, the numbers of the inputs in whose memory it may write them.
+    """
+
+    code: bytes
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    constants: tuple[tuple[tuple[int, ...], str, bytes], ...]
+    arena: int
+    nanoseconds: float
+    taken: tuple[int, ...]
+    results: tuple[int, ...]
+    in_place: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def function(self, loaded: Loaded) -> Callable[..., Any]:
+        """The code as a function of buffers, which gives NotImplemented if they do not lie in memory as it wants."""
+        keep_freed_memory()
+        constants = [numpy.frombuffer(x, dtypes.canonical(name)).reshape(shape) for shape, name, x in self.constants]
+        return native_callable(
+            loaded.addresses[ENTRY],
+            self.inputs,
+            self.outputs,
+            constants,
+            self.arena,
+            loaded,
+            self.nanoseconds,
+            functions=[parallel_address()],
+            taken=self.taken,
+            results=self.results,
+            otherwise=NotImplemented,
+        )
+
+
+def described(shape: Sequence[int], dtype: numpy.dtype) -> Array:
+    """An array as it stands in a recipe."""
+    return tuple([int(n) for n in shape]), dtypes.canonical(dtype).name
 
 
 class WholeProgram:
     """Runs a Program that is one native function.
 
     Arguments:
-        native: the function. It gives NotImplemented for buffers that it cannot read as they lie in memory.
-        program: the Program, for such buffers.
-        in_place: for outputs of native code, by their number, the numbers of the inputs of the Program in whose memory
-            it may write them.
+        recipe, loaded: the function.
+        otherwise: gives what runs the Program for buffers that the function cannot read at all.
+
+    Attributes:
+        native: the function of buffers. It gives NotImplemented where it cannot read them as they lie in memory.
+        in_place: see `Recipe`.
     """
 
-    __slots__ = ("_program", "in_place", "native")
+    __slots__ = ("_otherwise", "in_place", "native")
 
-    def __init__(self, native: Callable[..., Any], program: Program, in_place: dict[int, list[int]]):
-        self.native, self._program, self.in_place = native, program, in_place
+    def __init__(self, recipe: Recipe, loaded: Loaded, otherwise: Callable[[], Executable]):
+        self.native, self.in_place = recipe.function(loaded), dict(recipe.in_place)
+        self._otherwise = otherwise
 
     def __call__(self, *buffers: Any) -> Sequence[Any]:
         results = self.native(*buffers)
-        if results is NotImplemented:
-            return self._program.derived("executor", lambda: executor(self._program))(*buffers)
-        return results
+        if results is not NotImplemented:
+            return results
+        if all(type(x) is numpy.ndarray for x in buffers):
+            return self.native(*(numpy.require(x, requirements=["C", "A"]) for x in buffers))
+        return self._otherwise()(*buffers)
 
 
-def as_whole(program: Program) -> WholeProgram | None:
-    """A Program with native segments as one native function; None if there is more to do than one segment does.
+class Shelf:
+    """The place in the cache for the recipe of a Program; there is none for a Program without an identity."""
 
-    Besides the segment, there may be inputs that are given back, and results that get another shape.
-    """
-    segments = [x for x in program.equations if x.primitive is native]
-    if len(segments) != 1:
-        return None
-    (equation,) = segments
-    inputs, outputs = list(program.inputs), list(equation.results)
-    places = {x: place for place, x in enumerate([*inputs, *outputs])}
-    shapes = {x: x.shape for x in outputs}
-    given = [*map(id, program.outputs)]
-    for other in program.equations:
-        if other is equation:
-            continue
-        if other.primitive is not reshape:
+    def __init__(self, program: Program):
+        known = identity(program)
+        self._key = None if known is None else repr(host_target()).encode() + known
+
+    def recipe(self) -> tuple[Recipe, Loaded] | None:
+        """The recipe and the code that it is for, if both are there."""
+        kept = None if self._key is None else cache.read(self._key)
+        if kept is None:
             return None
-        (x,), (result,) = other.operands, other.results
-        # Memory has one shape: what is reshaped must not be asked for in its own shape as well.
-        if type(x) is not Variable or x not in shapes or id(x) in given or shapes[x] is not x.shape:
-            return None
-        shapes[x] = result.shape
-        places[result] = places[x]
-    if not all(type(x) is Variable and x in places for x in (*equation.operands, *program.outputs)):
-        return None
-    if not all(x in inputs for x in equation.operands):
-        return None
-    segment: Segment = equation.params["segment"]
-    function = segment.function(
-        inputs, [places[x] for x in equation.operands], [*shapes.values()], [places[x] for x in program.outputs]
-    )
-    return WholeProgram(function, program, _in_place(segment, [places[x] for x in equation.operands]))
+        recipe = Recipe(*marshal.loads(kept))
+        code = cache.read(recipe.code)
+        return None if code is None else (recipe, load(code, [ENTRY]))
 
-
-def _in_place(segment: Segment, taken: Sequence[int]) -> dict[int, list[int]]:
-    """The inputs of the Program in whose memory the outputs of a segment may be, which takes these."""
-    named = {x.name: x for x in segment.schedule.outside}
-    inputs = {named[f"in{n}"]: place for n, place in enumerate(taken) if f"in{n}" in named}
-    outputs = {named[f"out{n}"]: n for n in range(len(segment.program.outputs)) if f"out{n}" in named}
-    found: dict[int, list[int]] = {}
-    for given, made in in_place_pairs(segment.schedule, inputs, outputs):
-        found.setdefault(outputs[made], []).append(inputs[given])
-    return found
+    def put(self, recipe: Recipe) -> None:
+        """Keeps a recipe."""
+        if self._key is not None:
+            cache.write(self._key, marshal.dumps(tuple(recipe)))

@@ -24,7 +24,6 @@ import ctypes
 import math
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -54,8 +53,7 @@ from funcgrad.compiler.bridge.layout import (
     numpy_function,
 )
 from funcgrad.compiler.bridge.trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
-from funcgrad.compiler.cache import cached
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import code_key, host_target, kept
 from funcgrad.errors import ProgramError
 
 CONTAINERS: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
@@ -89,8 +87,8 @@ class Bridge:
     """The builtin in memory, and what it knows of the process."""
 
     def __init__(self):
-        ir = builtin_ir()
-        self._code = load(cached(ir.encode(), lambda: object_code(ir, host_target())), ["call", "free_arenas"])
+        target = host_target()
+        self._code = kept(code_key("the builtin", target), builtin_ir, ["call", "free_arenas"], target)
         api = ctypes.pythonapi
         functions = {
             "new_object": api.PyType_GenericAlloc,

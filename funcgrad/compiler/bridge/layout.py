@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
-import sysconfig
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -58,7 +57,7 @@ def place_of_slot(x: Any, name: str) -> int | None:
 
 def layout_problem() -> str | None:
     """Why the builtin cannot be used in this Python: what is not in memory as is believed. None if it can be used."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or "free-threading" in sys.version:
         return "this is not CPython with the interpreter lock"
     if struct.calcsize("P") != 8 or sys.byteorder != "little":
         return "a word is not 8 bytes, the lowest first"
