@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.cache import cached
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import (
     UNKNOWN_EXTENT,
@@ -28,8 +27,7 @@ from funcgrad.compiler.loops import (
     load,
 )
 from funcgrad.compiler.lower_complex import Complex, Value, lower, supports
-from funcgrad.compiler.machine import Loaded, host_target, object_code
-from funcgrad.compiler.machine import load as load_code
+from funcgrad.compiler.machine import Loaded, code_key, host_target, kept
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.native import LEVEL, _compiling
 from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
@@ -102,7 +100,6 @@ def loaded_single(
         module.functions += [kernel_text(module, kernel, "kernel"), ENTRY]
         ir = module.text()
         forget_expressions()
-        key = f"level {LEVEL}\n{ir}".encode()
-        loaded = load_code(cached(key, lambda: object_code(ir, target, LEVEL)), ["entry"])
+        loaded = kept(code_key(ir, target, LEVEL), lambda: ir, ["entry"], target, LEVEL)
     chunk = max(LEAST_CHUNK, ELEMENTS_A_CHUNK * LITTLE_WORK // max(work, LITTLE_WORK))
     return loaded, -(-chunk // 128) * 128
