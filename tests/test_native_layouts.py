@@ -45,6 +45,22 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         [floats(515, 130)],
     ),
     "softmax down columns": (lambda x: softmax(x, 0), [floats(300, 70)]),
+    # transposes
+    "transpose": (lambda x: np.transpose(x) * 2.0, [floats(100, 67)]),
+    "sum with a transpose": (lambda x, y: x + y.T * np.arange(70), [floats(51, 70), floats(70, 51)]),
+    "transposes of a stack": (lambda x: np.transpose(x, (0, 2, 1)) + 1.0, [floats(3, 33, 129)]),
+    "last axis first": (lambda x: np.transpose(x, (2, 0, 1)) + 1.0, [floats(5, 21, 30)]),
+    "axes backward": (lambda x: np.transpose(x, (2, 1, 0)) + 1.0, [floats(31, 21, 30, dtype="float64")]),
+    "transpose of bytes": (lambda x: x.T + x[::-1].T, [integers(100, 40, 90, dtype="int8")]),
+    "transpose of booleans": (lambda x, y: x.T & ~y, [floats(40, 33) > 0, floats(33, 40) > 0]),
+    "two dtypes transposed": (
+        lambda x, y: x.T * y.T + x.T,
+        [floats(50, 64), integers(9, 50, 64, dtype="int16")],
+    ),
+    "part of a transpose": (lambda x: x.T[3:60, ::2] * 2.0, [floats(90, 70)]),
+    "transpose of what was looked up": (lambda x, i: x[i].T + 1.0, [floats(90, 70), integers(90, 40)]),
+    "symmetric part": (lambda x: (x + np.transpose(x)) / 2.0, [floats(77, 77)]),
+    "transpose for a narrow table": (lambda x: x.T + 1.0, [floats(3, 200)]),
     # strides
     "every second one": (lambda x: x[::2] + x[1::2], [floats(1000)]),
     "every third one, backward": (lambda x: x[::-3] * 2.0, [floats(1000)]),

@@ -32,6 +32,7 @@ from funcgrad.array import Array
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
 from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
 from funcgrad.compiler.loops import (
+    INT64,
     Accumulate,
     Accumulator,
     Axis,
@@ -42,6 +43,7 @@ from funcgrad.compiler.loops import (
     Loop,
     Statement,
     Store,
+    Turn,
     accumulated,
     axis_index,
     binary,
@@ -49,10 +51,13 @@ from funcgrad.compiler.loops import (
     convert,
     finished,
     flatten,
+    index_of,
+    index_value,
     load,
     unflatten,
 )
 from funcgrad.compiler.lower_complex import Complex, Value
+from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.program import Equation, Variable
@@ -61,6 +66,7 @@ KEEP_FROM = 6  # operations (quick ones count 1, others 8) from which on a value
 PART = 1 << 14  # elements at least that are reduced to one
 MOST_PARTS = 64
 ROWS_AT_A_TIME = 4
+SQUARES_AT_A_TIME = 4
 NARROWEST = 16  # columns, from which on a table is gone through row by row
 ENOUGH_TASKS = 8  # of outer loops, from which on there is no need for parts
 LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
@@ -101,6 +107,30 @@ class Buffers:
         return found
 
 
+class Square:
+    """The elements that are computed together where something is read down its columns.
+
+    Attributes:
+        turns: how each part that is read becomes one whose rows lie side by side.
+    """
+
+    def __init__(self, size: int, row: Axis, column: Axis):
+        self.size, self.row, self.column = size, row, column
+        self.turns: dict[Any, Turn] = {}
+
+    def load(self, buffer: Buffer, place: Index) -> Expression:
+        """The element of a buffer at a place, by way of a turned square if that is what the place asks for."""
+        stride = place.factor(self.column)
+        if stride in (None, 0, 1) or place.factor(self.row) != 1:
+            return load(buffer, place)
+        begin = place + axis_index(self.row) * -1 + axis_index(self.column) * -stride
+        turn = self.turns.get((buffer, begin, stride))
+        if turn is None:
+            turned = Buffer(self.size**2, buffer.dtype, f"square{len(self.turns)}", True)
+            turn = self.turns[buffer, begin, stride] = Turn(turned, buffer, begin, stride, self.size)
+        return load(turn.target, axis_index(self.row) * self.size + axis_index(self.column))
+
+
 class LoopWriter:
     """Writes the kernel of one cluster."""
 
@@ -118,6 +148,7 @@ class LoopWriter:
         self.time: dict[Variable, int] = {}
         self.kept: dict[Variable, Buffer] = {}
         self.room = ALL_ROWS
+        self.square: Square | None = None
 
     def write(self) -> list[Kernel]:
         if any(axis.extent == 0 for axis in self.cluster.outer) or not self.stored:
@@ -127,6 +158,9 @@ class LoopWriter:
         outer = [group for group in groups if group[0] not in self.cluster.inner]
         self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
         self.part: Axis | None = None
+        turned = self.turned_group(outer)
+        if turned is not None:
+            return self.write_in_squares(outer, turned)
         self.by_rows = self.may_go_by_rows(outer)
         parts = self.count_of_parts(outer)
         self.by_rows = self.by_rows and (parts > 1 or len(outer) > 1)
@@ -207,6 +241,56 @@ class LoopWriter:
             collected.append(Accumulate(collector, load(partial[x], place)))
         gather = Loop(part, collected, "serial" if self.outer_axes else "vector")
         return [first, finished(loops([gather], self.outer_stores()))]
+
+    # What is read down its columns, as by a transpose, is read in squares, which are turned in registers: so each line
+    # of the cache is read once and written once.
+
+    def turned_group(self, groups: Sequence[list[Axis]]) -> list[Axis] | None:
+        """The axes along which elements lie side by side that are read for different rows of results."""
+        if self.inner or len(groups) < 2 or any(x.dtype.kind == "c" for x in self.stored):
+            return None
+        last = groups[-1]
+        for read in self.cluster.reads:
+            if read.index is not None and read.variable.dtype.kind != "c":
+                place = flatten(read.index, read.variable.shape)
+                if place.factor(last[-1]) in (None, 0, 1):
+                    continue
+                for group in groups[:-1]:
+                    extents = [math.prod(axis.extent for axis in axes) for axes in (group, last)]
+                    if place.factor(group[-1]) == 1 and min(extents) >= self.square_size():
+                        return group
+        return None
+
+    def square_size(self) -> int:
+        widest = max(read.variable.dtype.itemsize for read in self.cluster.reads)
+        return max(4, min(16, host_target().vector_bytes // widest))
+
+    def write_in_squares(self, outer: Sequence[list[Axis]], turned: list[Axis]) -> list[Kernel]:
+        size, last = self.square_size(), outer[-1]
+        self.values, self.by_rows = {}, False
+        row, column = Axis(size, "a"), Axis(size, "b")
+        down, across = (math.prod(axis.extent for axis in group) for group in (turned, last))
+        around = [axis for group in outer if group is not turned and group is not last for axis in group]
+        # Some squares side by side, so that few lines of the cache are written in two pieces.
+        several = min(SQUARES_AT_A_TIME, -(-across // size))
+        blocks = -(-across // (size * several))
+        first = Axis(math.prod(axis.extent for axis in around) * blocks, "i")
+        vertical, horizontal = Axis(-(-down // size), "t"), Axis(several, "u")
+        *others, block = unflatten(axis_index(first), [*(axis.extent for axis in around), blocks])
+        self.values |= zip(around, others, strict=True)
+        for group, extent, number, count, inside in [
+            (turned, down, axis_index(vertical), vertical.extent, row),
+            (last, across, block * several + axis_index(horizontal), blocks * several, column),
+        ]:
+            begin = number * size
+            if extent < count * size:  # the last square ends where the array does, and does some elements again
+                begin = index_of(binary("min", index_value(begin), constant(extent - size, INT64)), (0, extent - size))
+            self.values |= zip(group, unflatten(begin + axis_index(inside), [x.extent for x in group]), strict=True)
+        self.square = Square(size, row, column)
+        self.outer_axes = frozenset([first, vertical, horizontal, row, column])
+        stores = self.passes()
+        body: list[Statement] = [*self.square.turns.values(), Loop(row, [Loop(column, stores, "vector")])]
+        return [finished([Loop(first, [Loop(vertical, [Loop(horizontal, body)])], "parallel")])]
 
     # Down the columns of a table, memory is gone through row by row, and what the columns come to stands in a row of
     # its own. Column by column, each element would come from another page of memory.
@@ -522,6 +606,8 @@ class LoopWriter:
 
     def in_memory(self, x: Any, index: Indices) -> Value:
         buffer, place = self.buffers[x], flatten(index, x.shape)
+        if self.square is not None and x.dtype.kind != "c":
+            return self.square.load(buffer, place)
         if x.dtype.kind == "c":
             return Complex(load(buffer, place * 2), load(buffer, place * 2 + 1))
         return load(buffer, place)

@@ -23,6 +23,7 @@ from funcgrad.compiler.loops import (
     Loop,
     Statement,
     Store,
+    Turn,
     computing_dtype,
     expressions_in,
     loaded_buffers,
@@ -67,6 +68,7 @@ class KernelWriter(ValueWriter):
         self.kernel, self.symbol = kernel, symbol
         loaded = loaded_buffers(kernel)
         self.changing = {x.buffer for x in statements(kernel.body) if isinstance(x, Store)} & loaded
+        self.changing |= {x.target for x in statements(kernel.body) if isinstance(x, Turn)}
 
     def text(self) -> str:
         lines = self.levels[0].lines
@@ -81,8 +83,9 @@ class KernelWriter(ValueWriter):
         return "\n".join([header, *lines, "  ret void", "}"])
 
     def local_buffers(self) -> list[Buffer]:
-        found = [x.buffer for x in statements(self.kernel.body) if isinstance(x, Store) and x.buffer.local]
-        return list(dict.fromkeys(found))
+        written = [x.buffer for x in statements(self.kernel.body) if isinstance(x, Store) and x.buffer.local]
+        turned = [x.target for x in statements(self.kernel.body) if isinstance(x, Turn)]
+        return list(dict.fromkeys([*written, *turned]))
 
     # Statements
 
@@ -91,6 +94,8 @@ class KernelWriter(ValueWriter):
         for statement in body:
             if isinstance(statement, Store):
                 stores.append(statement)
+            elif isinstance(statement, Turn):
+                self.write_turn(statement)
             elif isinstance(statement, Loop):
                 self.write_stores(stores)
                 stores = []
@@ -106,6 +111,33 @@ class KernelWriter(ValueWriter):
             values = self.levels[-1].values
             for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:
                 del values[x]
+
+    def write_turn(self, turn: Turn) -> None:
+        """A square is turned in registers: its quarters change places, then the quarters of each quarter."""
+        kind, size, alignment = memory_type(turn.source.dtype), turn.size, turn.source.dtype.itemsize
+        place, target, level = self.place(turn.source, turn.index), self.addresses[turn.target], self.levels[-1]
+        vector = f"<{size} x {kind}>"
+        rows = [
+            self.line(f"load {vector}, ptr {self.moved(place, kind, row * turn.stride, level)}, align {alignment}")
+            for row in range(size)
+        ]
+        distance = size // 2
+        while distance:
+            for row in range(size):
+                if row & distance:
+                    continue
+                one, two = rows[row], rows[row + distance]
+                for place_in_pair, upper in ((row, 0), (row + distance, distance)):
+                    order = ", ".join(
+                        f"i32 {(lane | upper) if not lane & distance else size + lane - distance + upper}"
+                        for lane in range(size)
+                    )
+                    rows[place_in_pair] = self.line(
+                        f"shufflevector {vector} {one}, {vector} {two}, <{size} x i32> <{order}>"
+                    )
+            distance //= 2
+        for row, name in enumerate(rows):
+            self.do(f"store {vector} {name}, ptr {self.moved(target, kind, row * size, level)}, align {alignment}")
 
     def write_loop(self, loop: Loop) -> None:
         parallel, vector = loop.kind.startswith("parallel"), loop.kind.endswith("vector")

@@ -1,8 +1,8 @@
 """The small language in which a kernel is described: loops over axes, and what happens to single elements in them.
 
-A kernel is data. Its body is a list of statements: `Loop`, `Store` and `Accumulate`. What is stored is an `Expression`
-of the elements that are loaded; where, is an `Index`, a sum of axes with factors. `compiler.kernels` writes kernels,
-`compiler.llvm` turns them into code, `str(kernel)` prints them:
+A kernel is data. Its body is a list of statements: `Loop`, `Store`, `Accumulate` and `Turn`. What is stored is an
+`Expression` of the elements that are loaded; where, is an `Index`, a sum of axes with factors. `compiler.kernels`
+writes kernels, `compiler.llvm` turns them into code, `str(kernel)` prints them:
 
     kernel(x: float32[6], y: float32[2])
       parallel for i in 2
@@ -593,7 +593,19 @@ class Accumulate:
         self.accumulator, self.value = accumulator, value
 
 
-Statement = Loop | Store | Accumulate
+class Turn:
+    """Put a square of `size` times `size` elements, read column by column, into a local buffer row by row:
+
+    target[a*size + b] = source[index + a + stride*b]
+    """
+
+    __slots__ = ("index", "size", "source", "stride", "target")
+
+    def __init__(self, target: Buffer, source: Buffer, index: Index, stride: int, size: int):
+        self.target, self.source, self.index, self.stride, self.size = target, source, index, stride, size
+
+
+Statement = Loop | Store | Accumulate | Turn
 
 
 class Kernel:
@@ -644,7 +656,7 @@ def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
     for statement in statements(body):
         if isinstance(statement, Loop):
             continue
-        waiting = [statement.value]
+        waiting = [statement_value(statement)]
         if isinstance(statement, Store):
             waiting += [atom for atom, _ in statement.index.terms if type(atom) is not Axis]
         while waiting:
@@ -657,6 +669,11 @@ def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
             if x not in seen:
                 seen.add(x)
                 yield x
+
+
+def statement_value(statement: Store | Accumulate | Turn) -> Expression:
+    """What a statement stores or takes in; of a square, its first element."""
+    return load(statement.source, statement.index) if isinstance(statement, Turn) else statement.value
 
 
 def loaded_buffers(kernel: Kernel) -> set[Buffer]:
@@ -760,7 +777,7 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                 names[x] = f"t{len(names)}"
                 lines.append(f"{indent}{names[x]} = {text}")
 
-    name_shared([x.value for x in body if not isinstance(x, Loop)])
+    name_shared([x.value for x in body if not isinstance(x, Loop | Turn)])
     for statement in body:
         if isinstance(statement, Loop):
             for inner in statement.body:
@@ -770,6 +787,10 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
             kind = "" if statement.kind == "serial" else f"{statement.kind} "
             lines.append(f"{indent}{kind}for {statement.axis.name} in {statement.axis.extent}")
             lines += _statement_lines(statement.body, depth + 1)
+        elif isinstance(statement, Turn):
+            source = f"{statement.source.name}[{statement.index} + a + {statement.stride}*b]"
+            place = f"{statement.target.name}[{statement.size}*a + b]"
+            lines.append(f"{indent}{place} = {source} for a, b in {statement.size} x {statement.size}")
         elif isinstance(statement, Store):
             lines.append(
                 f"{indent}{statement.buffer.name}[{statement.index}] = {expression_text(statement.value, names)}"
