@@ -291,15 +291,23 @@ class Record(Stage):
         return None  # walking the stack would cost as much as a small operation; linear steps mirror the primal ones
 
 
-def linear_step(like: Array, primitive: Primitive, *operands: Array, **params: Any) -> Any:
-    """`primitive(*operands, **params)`, for the step of a derivative rule whose result looks like the result `like`.
+class LinearStep:
+    """The class of `linear_step`, whose call becomes native (see `compiler.eager`)."""
 
-    The same as calling the primitive, and quicker where an eager gradient records it: nothing is left to find out.
-    """
-    interpreter = current_interpreter()
-    if type(interpreter) is Record:
-        return interpreter.step(primitive, operands, params, like)
-    return primitive(*operands, **params)
+    __slots__ = ()
+
+    def __call__(self, like: Array, primitive: Primitive, *operands: Array, **params: Any) -> Any:
+        """`primitive(*operands, **params)`, for the step of a derivative rule whose result looks like `like`.
+
+        The same as calling the primitive, and quicker where an eager gradient records it: nothing is left to find out.
+        """
+        interpreter = current_interpreter()
+        if type(interpreter) is Record:
+            return interpreter.step(primitive, operands, params, like)
+        return primitive(*operands, **params)
+
+
+linear_step = LinearStep()
 
 
 def stage(

@@ -22,7 +22,11 @@ class Counter:
     Attributes:
         python_call: what the call of a primitive is in Python.
         eager: native eager operations, once there are any.
+        forward_mode: the interpreters of forward mode and of the first step of reverse mode, their tracer, and the
+            class of the second step; the floor of transforms says which they are.
     """
+
+    forward_mode: tuple[type, type, type, type]
 
     def __init__(self):
         self.count = 0
@@ -62,7 +66,7 @@ class Counter:
             self._counting.clear()
             from funcgrad.compiler.eager import activate
 
-            self.eager = activate(self.python_call)
+            self.eager = activate(self.python_call, self.forward_mode)
 
 
 counter = Counter()

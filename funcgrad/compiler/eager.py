@@ -32,8 +32,10 @@ from funcgrad.core import Primitive
 from funcgrad.errors import FuncgradError
 from funcgrad.primitives.elementwise import select, stop_gradient
 from funcgrad.primitives.operators import FUNCTIONS, METHODS, Direct, PrimitiveOf, always
+from funcgrad.program import LinearStep
 
 ASKED_OFTEN = 20  # a kernel is made when it is asked for so often
+CANONICAL = frozenset(map(id, dtypes.ALL))
 NOT_NATIVE = frozenset([stop_gradient])  # which gives its operand, and makes no new array
 
 
@@ -42,40 +44,53 @@ class Eager:
 
     Arguments:
         python_call: what the call of a primitive is in Python.
+        forward_mode: see `counter`.
 
     Attributes:
         entries: what is known of primitives, by the primitive, the number of operands, and the dtype.
     """
 
-    def __init__(self, python_call: Callable[..., Any]):
+    def __init__(self, python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]):
         self.python_call = python_call
         self.entries: dict[tuple[Primitive | None, int, numpy.dtype], Entry] = {}
         self._asked: dict[Any, int] = {}
         self._operations: list[Operation] = []
         keep_freed_memory()
-        self.bridge = EagerBridge([(x.arity, x.reflected) for x in METHODS], python_call, parallel_address())
-        self.bridge.set_up([*map(self._direct_operation, METHODS)])
+        self.bridge = EagerBridge(
+            [(x.arity, x.reflected) for x in METHODS],
+            python_call,
+            LinearStep.__call__,
+            forward_mode,
+            parallel_address(),
+        )
+        self.bridge.set_up([self._direct_operation(direct, is_function=False) for direct in METHODS])
         self._watch_compiler(config.compiler)
         config.watch("compiler", self._watch_compiler)
         for number, direct in enumerate(METHODS):
             setattr(ConcreteArray, direct.name, self.bridge.method(number, direct.name, direct.usual.__doc__))
         for direct in FUNCTIONS:
-            direct.call = self.bridge.function(self._direct_operation(direct), direct.arity, direct.name)
+            operation = self._direct_operation(direct, is_function=True)
+            direct.call = self.bridge.function(operation, direct.arity, direct.name)
         for primitive, rule in {**COMPLEX_RULES, **RULES}.items():
             if not primitive.multiple_results and primitive not in NOT_NATIVE:
                 primitive.native = self._operation_of(primitive, len(signature(rule).parameters)).words.array
         Primitive.__call__ = self.bridge.primitive_call()
+        LinearStep.__call__ = self.bridge.linear_step_call()
+        forward_mode[3].__call__ = self.bridge.backward_call()
 
     def _watch_compiler(self, name: str) -> None:
         self.bridge.enable(name != "reference")
 
-    def _direct_operation(self, direct: Direct) -> Operation:
+    def _direct_operation(self, direct: Direct, is_function: bool) -> Operation:
         """The record of an operator or a function."""
 
+        call = (lambda *x: direct.call(*x)) if is_function else (lambda *x: getattr(ConcreteArray, direct.name)(*x))
+
         def missing(*arguments: Any) -> Any:
-            result = direct.usual(*arguments)
-            self._ask(operation, direct.primitive_of, arguments[::-1] if direct.reflected else arguments)
-            return result
+            operands = arguments[::-1] if direct.reflected else arguments
+            if self._ask(operation, direct.primitive_of, operands):
+                return call(*arguments)
+            return direct.usual(*arguments)
 
         operation = self.bridge.operation(direct.usual, missing, direct.arity, direct.integers)
         self._operations.append(operation)
@@ -85,27 +100,34 @@ class Eager:
         """The record of a primitive itself."""
 
         def missing(primitive: Primitive, *operands: Array) -> Any:
-            result = self.python_call(primitive, *operands)
-            self._ask(operation, always(primitive), operands)
-            return result
+            again = self._ask(operation, always(primitive), operands)
+            return primitive(*operands) if again else self.python_call(primitive, *operands)
 
         operation = self.bridge.operation(self.python_call, missing, arity, True)
         self._operations.append(operation)
         return operation
 
-    def _ask(self, operation: Operation, primitive_of: PrimitiveOf, operands: Sequence[Any]) -> None:
-        """Notes that an operation had no kernel for operands like these, and makes one if that comes often."""
+    def _ask(self, operation: Operation, primitive_of: PrimitiveOf, operands: Sequence[Any]) -> bool:
+        """Notes that an operation had no kernel for operands like these, and makes one if that comes often.
+
+        Gives whether the operation knows more now.
+        """
         dtype = [x.dtype for x in operands if isinstance(x, ConcreteArray)][-1]
+        if id(dtype) not in CANONICAL:
+            return False  # NumPy may have several objects for one dtype
         if dtype not in operation.entries:
             operation.enter(dtype, self._entry(primitive_of(dtype), len(operands), dtype))
+            return True
         are_numbers = [not isinstance(x, ConcreteArray) or x.shape == () for x in operands]
         if all(are_numbers):
             are_numbers = [False] * len(operands)
         entry = operation.entries[dtype]
         key = id(entry), *are_numbers
         self._asked[key] = count = self._asked.get(key, 0) + 1
-        if count >= ASKED_OFTEN or config.native_after == 0:
-            entry.make(are_numbers)
+        if count < ASKED_OFTEN and config.native_after:
+            return False
+        entry.make(are_numbers)
+        return True
 
     def _entry(self, primitive: Primitive | None, arity: int, dtype: numpy.dtype) -> Entry:
         """What is known of a primitive for operands of a dtype."""
@@ -132,6 +154,6 @@ def _result_dtype(primitive: Primitive, operands: Sequence[numpy.dtype]) -> nump
         return None
 
 
-def activate(python_call: Callable[..., Any]) -> Eager | None:
+def activate(python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]) -> Eager | None:
     """Makes eager operations native; None where objects lie in memory in another way than builtins believe."""
-    return Eager(python_call) if eager_problem() is None else None
+    return Eager(python_call, forward_mode) if eager_problem(forward_mode[2]) is None else None

@@ -20,12 +20,10 @@ from funcgrad.numpy.creation import diagonal_of
 from funcgrad.numpy.reductions import refuse_out
 from funcgrad.numpy.reductions import sum as sum_of
 from funcgrad.primitives import elementwise as e
-from funcgrad.primitives.contraction import dot_general
+from funcgrad.primitives.contraction import MATRIX_PRODUCT, dot_general
 from funcgrad.primitives.movement import concatenate
 from funcgrad.primitives.operators import cast, is_operand, promote
 from funcgrad.primitives.shapes import broadcast_to, move_axis, reshape
-
-MATRIX_PRODUCT = (((1,), (0,)), ((), ()))
 
 
 def _operands(a: Any, b: Any, preferred_element_type: Any) -> tuple[Array, Array, dict[str, Any]]:
@@ -367,7 +365,7 @@ def _matmul_method(x: Array, y: Any) -> Any:
             and a.dtype.char in "fdFD"
         ):
             try:
-                return ConcreteArray(numpy.matmul(a, b))
+                return ConcreteArray(a.dot(b))  # in less than half of the time that matmul takes for small matrices
             except ValueError:
                 return matmul(x, y)  # which says what is wrong
     elif isinstance(y, Array) and x.dtype is y.dtype and len(x.shape) == len(y.shape) == 2:

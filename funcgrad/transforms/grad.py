@@ -24,6 +24,7 @@ from typing import Any
 
 from funcgrad import dtypes, tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
+from funcgrad.compiler.counter import counter
 from funcgrad.core import current_interpreter, set_current_interpreter
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
@@ -65,38 +66,48 @@ class Linearize(Forward):
         return primal, None if tangent is None else self.record.atom(tangent)
 
 
-def backward(
-    equations: Sequence[Equation],
-    outputs: Sequence[Variable | None],
-    cotangents: Sequence[Array | None],
-    inputs: Sequence[Variable | None],
-) -> list[Array | None]:
-    """Transpose linear equations: from the cotangents of `outputs` to those of `inputs`.
+class Backward:
+    """The class of `backward`, whose call becomes native (see `compiler.eager`)."""
 
-    The variables among the operands are the linear ones. None stands for no variable, and for a cotangent of zero.
-    """
-    found: dict[Variable, Array] = {}
+    __slots__ = ()
 
-    for variable, cotangent in zip(outputs, cotangents, strict=True):
-        if cotangent is not None and type(variable) is Variable:
-            earlier = found.get(variable)
-            found[variable] = cotangent if earlier is None else add(earlier, cotangent)
-    for equation in reversed(equations):
-        primitive = equation.primitive
-        if primitive.multiple_results:
-            given = [found.pop(x, None) for x in equation.results]
-            if all(cotangent is None for cotangent in given):
-                continue
-        else:
-            given = found.pop(equation.results[0], None)
-            if given is None:
-                continue
-        rule = primitive.transpose or primitive.rule("transpose", "reverse mode")
-        for x, cotangent in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):
-            if cotangent is not None and type(x) is Variable:
-                earlier = found.get(x)
-                found[x] = cotangent if earlier is None else add(earlier, cotangent)
-    return [None if x is None else found.get(x) for x in inputs]
+    def __call__(
+        self,
+        equations: Sequence[Equation],
+        outputs: Sequence[Variable | None],
+        cotangents: Sequence[Array | None],
+        inputs: Sequence[Variable | None],
+    ) -> list[Array | None]:
+        """Transpose linear equations: from the cotangents of `outputs` to those of `inputs`.
+
+        The variables among the operands are the linear ones. None stands for no variable, and for a cotangent of zero.
+        """
+        found: dict[Variable, Array] = {}
+
+        for variable, cotangent in zip(outputs, cotangents, strict=True):
+            if cotangent is not None and type(variable) is Variable:
+                earlier = found.get(variable)
+                found[variable] = cotangent if earlier is None else add(earlier, cotangent)
+        for equation in reversed(equations):
+            primitive = equation.primitive
+            if primitive.multiple_results:
+                given = [found.pop(x, None) for x in equation.results]
+                if all(cotangent is None for cotangent in given):
+                    continue
+            else:
+                given = found.pop(equation.results[0], None)
+                if given is None:
+                    continue
+            rule = primitive.transpose or primitive.rule("transpose", "reverse mode")
+            for x, cotangent in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):
+                if cotangent is not None and type(x) is Variable:
+                    earlier = found.get(x)
+                    found[x] = cotangent if earlier is None else add(earlier, cotangent)
+        return [None if x is None else found.get(x) for x in inputs]
+
+
+backward = Backward()
+counter.forward_mode = Forward, Linearize, DualTracer, Backward  # what native code has to know of transforms
 
 
 def linearize_flat(function: Callable[..., Sequence[Any]], primals: Sequence[Array]):

@@ -5,14 +5,13 @@ record of an *operation* says which Python function does the same, and has for e
 entry is what is known of a primitive for operands of one dtype, and is shared by all operations that are this primitive
 there; the addresses of its kernels are put into it when they are compiled.
 
-The text of the builtins is in `eager_text`.
+The text of the builtins is in `eager_text` and `dispatch_text`.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy
@@ -21,19 +20,14 @@ from funcgrad import dtypes
 from funcgrad.array import ConcreteArray, WeakArray, wrap
 from funcgrad.compiler.bridge import FASTCALL, NO_ARGUMENTS, MethodDefinition
 from funcgrad.compiler.bridge.code import expanded, words
-from funcgrad.compiler.bridge.eager_text import (
-    COMMON,
-    FUNCTIONS,
-    OTHERWISE,
-    PRIMITIVE,
-    apply_text,
-    method_text,
-)
+from funcgrad.compiler.bridge.dispatch_text import FORWARD, PRIMITIVE
+from funcgrad.compiler.bridge.eager_text import COMMON, FUNCTIONS, OTHERWISE, apply_text, method_text
 from funcgrad.compiler.bridge.layout import (
     API_NEW_ARRAY,
     ARRAY_LAYOUT,
     DTYPE_LAYOUT,
     IN_ORDER_AND_ALIGNED,
+    LIST_LAYOUT,
     OBJECT_LAYOUT,
     TUPLE_LAYOUT,
     layout_problem,
@@ -41,72 +35,157 @@ from funcgrad.compiler.bridge.layout import (
     place_of_slot,
     slots,
 )
+from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
 from funcgrad.compiler.cache import cached
 from funcgrad.compiler.machine import host_target, load, object_code
-from funcgrad.core import Primitive, context, ground
+from funcgrad.core import Primitive, Tracer, context, ground
+from funcgrad.primitives.elementwise import add
+from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
 
 MOST_OPERANDS = 3
 OTHER_DTYPE = 24  # the place of dtypes whose numbers NumPy gives out at run time, of which there is one
 FORM_FLOAT32, FORM_FLOAT64, FORM_INTEGER = 1, 2, 3  # how an entry takes Python's numbers; 0 for not at all
-UNUSUAL, MISSING = 1, 2
+UNUSUAL, MISSING, TRACED = 1, 2, 3
 NEVER = 1  # in the place of the address of a kernel that there cannot be
 
 FLOAT_LAYOUT = {"value": 16}
 ONE_OPERAND, KEYWORDS = 0x08, 0x02  # METH_O and METH_KEYWORDS
 
 EAGER = words(
-    *("enabled", "context", "ground", "name", "true", "false", "ndarray", "concrete", "weak", "float", "int", "shape"),
-    *("exception", "get_context", "attribute", "increase", "decrease", "clear_error", "error_matches", "as_integer"),
-    *("new_array", "new_object", "untrack", "vectorcall", "save_thread", "restore_thread", "parallel", "wrap", "call"),
+    *("enabled", "parallel", "ndarray", "concrete", "weak", "float", "int", "tuple", "variable", "equation", "stage"),
+    *(
+        "record",
+        "forward",
+        "linearize",
+        "dual",
+        "context",
+        "ground",
+        "true",
+        "false",
+        "none",
+        "name",
+        "parent",
+        "shape",
+    ),
+    *(
+        "dtype",
+        "equations",
+        "exception",
+        "type_error",
+        "wrap",
+        "call",
+        "step",
+        "backward",
+        "get_context",
+        "set_context",
+    ),
+    *("attribute", "increase", "decrease", "set_error", "clear_error", "error_matches", "fetch_error"),
+    *("restore_error", "as_integer", "new_array", "new_object", "new_list", "new_tuple", "new_dict", "set_item"),
+    *(
+        "append",
+        "get_item",
+        "remove_item",
+        "as_list",
+        "call_dict",
+        "list",
+        "dict",
+        "add",
+        "value_error",
+        "untrack",
+        "vectorcall",
+        "save_thread",
+        "restore_thread",
+    ),
 )
 OPERATION = words("process", "usual", "missing", "arity", "integers", "entries") | {"SIZE": 8 * (6 + OTHER_DTYPE)}
 ENTRY = words(
-    *("dtype0", "dtype1", "dtype2", "result", "form", "least", "greatest", "chunk", "little", "kernels"),
+    *(
+        "dtype0",
+        "dtype1",
+        "dtype2",
+        "result",
+        "form",
+        "least",
+        "greatest",
+        "chunk",
+        "little",
+        "item0",
+        "item1",
+        "item2",
+        "item",
+        "kernels",
+    ),
     *(f"kernel{mask}" for mask in range(1, 1 << MOST_OPERANDS)),
 )
 
 
-def eager_problem() -> str | None:
-    """Why there are no eager builtins in this Python: what is not in memory as is believed. None if there are."""
+def eager_problem(dual: type[Tracer]) -> str | None:
+    """Why there are no eager builtins in this Python: what is not in memory as is believed. None if there are.
+
+    `dual` is the class of the tracers of forward mode.
+    """
     problem = layout_problem()
     if problem is not None:
         return problem
     for number in (1.5, -0.0):
         if ctypes.c_double.from_address(id(number) + FLOAT_LAYOUT["value"]).value != number:
             return "the value of a float is elsewhere"
-    if None in _primitive_layout().values():
-        return "the slots of primitives are elsewhere"
+    for name, layout in own_layouts(dual).items():
+        if None in layout.values():
+            return f"the slots of {name.lower()} are elsewhere"
     return None
 
 
-PRIMITIVE_SLOTS = ("native", "evaluate", "carries_functions", "has_effects", "multiple_results")
+def own_layouts(dual: type[Tracer]) -> dict[str, dict[str, int | None]]:
+    """Where objects of the library have their slots, by the names that the text of the builtins has for them."""
+    known = {
+        "PRIMITIVE": (
+            Primitive,
+            "native evaluate jvp linearize transpose carries_functions has_effects multiple_results",
+        ),
+        "VARIABLE": (Variable, "shape dtype weak_type"),
+        "EQUATION": (Equation, "operands params primitive results source"),
+        "TRACER": (StageTracer, "interpreter"),
+        "STAGE": (StageTracer, "variable shape dtype weak_type"),
+        "DUAL": (dual, "primal tangent shape dtype"),
+    }
+    found = {name: _slots_of(cls, names.split()) for name, (cls, names) in known.items()}
+    if _slots_of(dual, ["interpreter"]) != found["TRACER"]:
+        found["TRACER"] = {"interpreter": None}
+    return found
 
 
-@cache
-def _primitive_layout() -> dict[str, int | None]:
-    """Where a `Primitive` has its slots."""
-    primitive = Primitive("layout")
-    for name in PRIMITIVE_SLOTS:
-        setattr(primitive, name, object())
-    return {name: place_of_slot(primitive, name) for name in PRIMITIVE_SLOTS}
+def _slots_of(cls: type, names: Sequence[str]) -> dict[str, int | None]:
+    x = object.__new__(cls)
+    for name in names:
+        setattr(x, name, object())
+    return {name: place_of_slot(x, name) for name in names}
 
 
-def eager_ir(stubs: Sequence[tuple[int, bool]]) -> str:
+def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
     """The builtins in LLVM's language.
 
     Arguments:
         stubs: for each method how many operands it has, and whether it is reflected.
+        dual: the class of the tracers of forward mode.
     """
-    parts = [COMMON, *map(apply_text, range(1, MOST_OPERANDS + 1)), OTHERWISE, FUNCTIONS, PRIMITIVE]
+    parts = [COMMON, *map(apply_text, range(1, MOST_OPERANDS + 1)), OTHERWISE, FUNCTIONS]
+    parts += [PRIMITIVE, FORWARD, LINEAR_STEP, BACKWARD]
     parts += [method_text(number, *stub) for number, stub in enumerate(stubs)]
     layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "ARRAY": ARRAY_LAYOUT, "DTYPE": DTYPE_LAYOUT}
-    own = {"WRAPPER": slots(), "FLOAT": FLOAT_LAYOUT, "PRIMITIVE": _primitive_layout()}
+    own = {
+        "LIST": LIST_LAYOUT,
+        "VARIABLE_SIZE": {"size": TUPLE_LAYOUT["size"]},
+        "WRAPPER": slots(),
+        "FLOAT": FLOAT_LAYOUT,
+        **own_layouts(dual),
+    }
     records = {"EAGER": EAGER, "OPERATION": OPERATION, "ENTRY": ENTRY}
     named = {**layouts, **own, **records}
     names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
     names |= {"IN_ORDER_AND_ALIGNED": IN_ORDER_AND_ALIGNED, "OTHER_DTYPE": OTHER_DTYPE, "METHODS": len(stubs)}
     names |= {"FORM_FLOAT32": FORM_FLOAT32, "FORM_FLOAT64": FORM_FLOAT64, "FORM_INTEGER": FORM_INTEGER}
-    names |= {"UNUSUAL": UNUSUAL, "MISSING": MISSING, "NEVER": NEVER}
+    names |= {"UNUSUAL": UNUSUAL, "MISSING": MISSING, "TRACED": TRACED, "NEVER": NEVER}
     return expanded("\n".join(parts), names)  # pyright: ignore[reportArgumentType]
 
 
@@ -150,7 +229,8 @@ class Entry:
         self.operands, self.result, self.make_kernel = operands, result, make
         self.codes: list[object] = []
         dtype = operands[-1]
-        known = {f"dtype{number}": id(x) for number, x in enumerate(operands)}
+        known = {f"dtype{number}": id(x) for number, x in enumerate(operands)} | {"item": result.itemsize}
+        known |= {f"item{number}": x.itemsize for number, x in enumerate(operands)}
         if dtype is dtypes.float32 or dtype is dtypes.float64:
             known["form"] = FORM_FLOAT32 if dtype is dtypes.float32 else FORM_FLOAT64
         elif dtypes.is_integer(dtype):
@@ -207,35 +287,63 @@ class EagerBridge:
 
     Arguments:
         stubs: for each method how many operands it has, and whether it is reflected.
-        python_call: the method of `Primitive` that does what the builtin leaves to it.
+        python_call, python_step: the methods of `Primitive` and `LinearStep` that do what builtins leave to them.
+        forward_mode: see `counter`.
         parallel: the address of the function that divides work among threads.
     """
 
-    def __init__(self, stubs: Sequence[tuple[int, bool]], python_call: Callable[..., Any], parallel: int):
-        ir = eager_ir(stubs)
-        names = ["set_up", "function1", "functions", "primitive", *(f"method{n}" for n in range(len(stubs)))]
+    def __init__(
+        self,
+        stubs: Sequence[tuple[int, bool]],
+        python_call: Callable[..., Any],
+        python_step: Callable[..., Any],
+        forward_mode: tuple[type, type, type, type],
+        parallel: int,
+    ):
+        forward, linearize, dual, self._backward = forward_mode
+        backward = self._backward
+        ir = eager_ir(stubs, dual)
+        names = ["set_up", "function1", "functions", "primitive", "linear_step", "backward"]
+        names += [f"method{number}" for number in range(len(stubs))]
         self._code = load(cached(ir.encode(), lambda: object_code(ir, host_target())), names)
-        self.stubs, self._python_call = tuple(stubs), python_call
+        self.stubs = tuple(stubs)
         api = ctypes.pythonapi
         functions = {
             "get_context": api.PyContextVar_Get,
+            "set_context": api.PyContextVar_Set,
             "attribute": api.PyObject_GetAttr,
             "increase": api.Py_IncRef,
             "decrease": api.Py_DecRef,
+            "set_error": api.PyErr_SetString,
             "clear_error": api.PyErr_Clear,
             "error_matches": api.PyErr_ExceptionMatches,
+            "fetch_error": api.PyErr_Fetch,
+            "restore_error": api.PyErr_Restore,
             "as_integer": api.PyLong_AsLongLongAndOverflow,
             "new_object": api.PyType_GenericAlloc,
+            "new_list": api.PyList_New,
+            "new_tuple": api.PyTuple_New,
+            "new_dict": api.PyDict_New,
+            "set_item": api.PyDict_SetItem,
+            "append": api.PyList_Append,
+            "get_item": api.PyDict_GetItemWithError,
+            "remove_item": api.PyDict_DelItem,
+            "as_list": api.PySequence_List,
+            "call_dict": api.PyObject_VectorcallDict,
             "untrack": api.PyObject_GC_UnTrack,
             "vectorcall": api.PyObject_Vectorcall,
             "save_thread": api.PyEval_SaveThread,
             "restore_thread": api.PyEval_RestoreThread,
         }
         known = {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
-        objects = {"context": context, "ground": ground, "name": "only_cares_for_tracers", "shape": "shape"}
-        objects |= {"ndarray": numpy.ndarray, "concrete": ConcreteArray, "weak": WeakArray, "wrap": wrap}
-        objects |= {"true": True, "false": False, "float": float, "int": int, "exception": Exception}
-        objects |= {"call": python_call}
+        objects = {"context": context, "ground": ground, "name": "only_cares_for_tracers", "wrap": wrap}
+        objects |= {name: name for name in ("parent", "shape", "dtype", "equations")}
+        objects |= {"ndarray": numpy.ndarray, "concrete": ConcreteArray, "weak": WeakArray, "none": None}
+        objects |= {"true": True, "false": False, "float": float, "int": int, "tuple": tuple}
+        objects |= {"exception": Exception, "type_error": TypeError, "value_error": ValueError, "add": add}
+        objects |= {"call": python_call, "step": python_step, "backward": backward.__call__, "list": list, "dict": dict}
+        objects |= {"variable": Variable, "equation": Equation, "stage": StageTracer, "record": Record}
+        objects |= {"forward": forward, "linearize": linearize, "dual": dual}
         known |= {name: id(x) for name, x in objects.items()} | {"new_array": numpy_function(API_NEW_ARRAY)}
         self.process = Words(EAGER, 8 * len(EAGER), objects, parallel=parallel, **known)
         self._operations: list[Operation | None] = [None] * len(stubs)
@@ -273,6 +381,16 @@ class EagerBridge:
         """`__call__` of `Primitive`, as a descriptor."""
         doc = "Binds the primitive: computes it, or lets the current interpreter treat it."
         return _new_method(Primitive, self._definition("__call__", "primitive", FASTCALL | KEYWORDS, doc))
+
+    def linear_step_call(self) -> Any:
+        """`__call__` of `LinearStep`, as a descriptor."""
+        doc = "Binds the primitive; see `program`."
+        return _new_method(LinearStep, self._definition("__call__", "linear_step", FASTCALL | KEYWORDS, doc))
+
+    def backward_call(self) -> Any:
+        """`__call__` of the class of `backward`, as a descriptor."""
+        doc = "Transposes linear equations; see `transforms.grad`."
+        return _new_method(self._backward, self._definition("__call__", "backward", FASTCALL | KEYWORDS, doc))
 
     def function(self, operation: Operation, arity: int, name: str) -> Callable[..., Any]:
         """A builtin function."""

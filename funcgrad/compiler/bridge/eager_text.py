@@ -1,7 +1,7 @@
 """The text of the builtins that eager operations are, in the language of `builtin.py`.
 
-From below: whether a transform is at work (`calm`), what the operands are (`number`, `same_shape`, `apply`), the array
-of the result (`wrap`), and the builtins themselves: methods of arrays, functions, and the call of a primitive.
+From below: whether a transform is at work (`calm`), what the operands are (`number`, `fit`, `apply`), the array
+of the result (`wrap`), and the builtins themselves: methods of arrays, and functions.
 
 `apply` gives the result, null with an error, or one of two numbers that are no addresses: UNUSUAL for operands that it
 leaves to Python, and MISSING for those of which it has no kernel yet.
@@ -12,10 +12,11 @@ from __future__ import annotations
 COMMON = """
 @operations = global [METHODS x ptr] zeroinitializer, align 16
 
-; Whether no transform concerns itself with plain values.
-define internal i1 @calm(ptr %process) {
+; The current interpreter, which the context keeps alive; null if there is none.
+define internal ptr @current(ptr %process) {
 start:
   %slot = alloca ptr
+  store ptr null, ptr %slot
   %get = field ptr %process EAGER.get_context
   %variable = field ptr %process EAGER.context
   %status = call i32 %get(ptr %variable, ptr null, ptr %slot)
@@ -24,6 +25,18 @@ start:
   br i1 %nobody, label %no, label %look
 look:
   release %here ; the context has another reference
+  br label %no
+no:
+  ret ptr %here
+}
+
+; Whether no transform concerns itself with plain values.
+define internal i1 @calm(ptr %process) {
+start:
+  %here = call ptr @current(ptr %process)
+  %nobody = icmp eq ptr %here, null
+  br i1 %nobody, label %no, label %look
+look:
   %ground = field ptr %process EAGER.ground
   %is.ground = icmp eq ptr %here, %ground
   br i1 %is.ground, label %yes, label %ask
@@ -100,19 +113,24 @@ no:
   ret i1 false
 }
 
-define internal i1 @same_shape(ptr %x, ptr %y) {
+; How the shape of an array fits that of another one: 0 if it does not, 1 if they are the same, 2 if the other one has
+; more axes, of which the last ones are the same.
+define internal i64 @fit(ptr %x, ptr %y) {
 start:
   %same = icmp eq ptr %x, %y
   br i1 %same, label %yes, label %axes
 axes:
   %ndim = field i32 %x ARRAY.ndim
   %other.ndim = field i32 %y ARRAY.ndim
-  %same.ndim = icmp eq i32 %ndim, %other.ndim
-  br i1 %same.ndim, label %lengths, label %no
+  %fewer = icmp sle i32 %ndim, %other.ndim
+  br i1 %fewer, label %lengths, label %no
 lengths:
   %shape = field ptr %x ARRAY.shape
-  %other.shape = field ptr %y ARRAY.shape
+  %whole.shape = field ptr %y ARRAY.shape
   %count = zext i32 %ndim to i64
+  %missing.axes = sub i32 %other.ndim, %ndim
+  %skipped = zext i32 %missing.axes to i64
+  %other.shape = getelementptr i64, ptr %whole.shape, i64 %skipped
   br label %compare
 compare:
   for %axis below %count
@@ -122,11 +140,13 @@ compare:
   br i1 %same.length, label %next, label %no
 next:
   end
-  br label %yes
+  %all = icmp eq i64 %skipped, 0
+  %fit = select i1 %all, i64 1, i64 2
+  ret i64 %fit
 yes:
-  ret i1 true
+  ret i64 1
 no:
-  ret i1 false
+  ret i64 0
 }
 
 define internal i64 @size(ptr %x) {
@@ -172,15 +192,48 @@ drop:
   ret ptr null
 }
 
+; Runs a kernel for each row of `inner` elements. In `steps` is the size of an element for each pointer in the context
+; that moves on from row to row, and 0 for others.
+define internal void @run_rows(ptr %kernel, ptr %context, ptr %steps, i64 %pointers, i64 %size, i64 %inner) {
+start:
+  %rows = udiv i64 %size, %inner
+  br label %each
+each:
+  for %row below %rows
+  call void %kernel(ptr %context, i64 0, i64 %inner)
+  br label %move
+move:
+  for %i below %pointers
+  %pointer = item ptr %context %i
+  %bytes = item i64 %steps %i
+  %step = mul i64 %bytes, %inner
+  %moved = getelementptr i8, ptr %pointer, i64 %step
+  put %context %i %moved
+  end
+  br label %moved.all
+moved.all:
+  end
+  ret void
+}
+
 ; Runs a kernel that takes so long that other threads of Python should run meanwhile.
-define internal void @run_unlocked(ptr %process, ptr %entry, ptr %kernel, ptr %context, i64 %size) {
+define internal void @run_unlocked(ptr %process, ptr %entry, ptr %kernel, ptr %context, ptr %steps, i64 %pointers,
+                                   i64 %size, i64 %inner) {
 start:
   %save = field ptr %process EAGER.save_thread
   %restore = field ptr %process EAGER.restore_thread
   %parallel = field ptr %process EAGER.parallel
   %chunk = field i64 %entry ENTRY.chunk
   %thread = call ptr %save()
+  %whole = icmp eq i64 %inner, 0
+  br i1 %whole, label %one, label %rows
+one:
   call void %parallel(ptr %kernel, ptr %context, i64 %size, i64 %chunk)
+  br label %done
+rows:
+  call void @run_rows(ptr %kernel, ptr %context, ptr %steps, i64 %pointers, i64 %size, i64 %inner)
+  br label %done
+done:
   call void %restore(ptr %thread)
   ret void
 }
@@ -234,8 +287,21 @@ compare{k}:
 shape{k}:
   br i1 %long{k}, label %shaped{k}, label %{next}
 shaped{k}:
-  %fits{k} = call i1 @same_shape(ptr %array{k}.is, ptr %shape.array{last})
-  br i1 %fits{k}, label %{next}, label %unusual
+  %fit{k} = call i64 @fit(ptr %array{k}.is, ptr %shape.array{last})
+  switch i64 %fit{k}, label %rows{k} [i64 0, label %unusual  i64 1, label %full{k}]
+full{k}:
+  %item{k} = field i64 %entry ENTRY.item{k}
+  store i64 %item{k}, ptr %step{k}
+  br label %{next}
+rows{k}:
+  ; The operand is the same for each row of the result.
+  %length{k} = call i64 @size(ptr %array{k}.is)
+  %other{k} = load i64, ptr %inner
+  %only{k} = icmp eq i64 %other{k}, 0
+  %alike{k} = icmp eq i64 %other{k}, %length{k}
+  %fine{k} = or i1 %only{k}, %alike{k}
+  store i64 %length{k}, ptr %inner
+  br i1 %fine{k}, label %{next}, label %unusual
 """
 
 
@@ -247,6 +313,9 @@ def apply_text(arity: int) -> str:
         "start:",
         f"  %numbers = alloca [{arity} x i64], align 8",
         f"  %context = alloca [{arity + 1} x ptr], align 8",
+        f"  %steps = alloca [{arity + 1} x i64], align 8",
+        "  %inner = alloca i64, align 8",
+        "  store i64 0, ptr %inner",
         "  %process = field ptr %operation OPERATION.process",
         "  %enabled = field i64 %process EAGER.enabled",
         "  %is.enabled = icmp ne i64 %enabled, 0",
@@ -261,9 +330,11 @@ def apply_text(arity: int) -> str:
         "  br label %look0",
     ]
     for k in operands:
+        lines.insert(-1, f"  %step{k} = getelementptr i64, ptr %steps, i64 {k}")
+        lines.insert(-1, f"  store i64 0, ptr %step{k}")
+    for k in operands:
         lines.append(OPERAND.format(k=k, next=f"look{k + 1}" if k + 1 < arity else "choose"))
-    # The array whose dtype chooses the entry is the last one; the one whose shape is that of the result, the last one
-    # with axes.
+    # The array whose dtype chooses the entry is the last one; the one whose shape is that of the result has most axes.
     lines += ["choose:", "  %some0 = or i1 false, %strong0", "  %any.long0 = or i1 false, %long0"]
     lines += [f"  %some{k} = or i1 %some{k - 1}, %strong{k}" for k in operands[1:]]
     lines += [f"  %any.long{k} = or i1 %any.long{k - 1}, %long{k}" for k in operands[1:]]
@@ -272,11 +343,15 @@ def apply_text(arity: int) -> str:
     for k in operands[1:]:
         lines.append(f"  %lead{k} = select i1 %number{k}, ptr %lead{k - 1}, ptr %array{k}.is")
         lines.append(f"  %leader{k} = select i1 %number{k}, ptr %leader{k - 1}, ptr %x{k}")
-    before_array, before_owner = f"%lead{last}", f"%leader{last}"
+    before = f"%lead{last}", f"%leader{last}", "0"
     for k in operands:
-        lines.append(f"  %shape.array{k} = select i1 %long{k}, ptr %array{k}.is, ptr {before_array}")
-        lines.append(f"  %shape.owner{k} = select i1 %long{k}, ptr %x{k}, ptr {before_owner}")
-        before_array, before_owner = f"%shape.array{k}", f"%shape.owner{k}"
+        lines += [
+            f"  %more{k} = icmp sgt i32 %ndim{k}, {before[2]}",
+            f"  %shape.array{k} = select i1 %more{k}, ptr %array{k}.is, ptr {before[0]}",
+            f"  %shape.owner{k} = select i1 %more{k}, ptr %x{k}, ptr {before[1]}",
+            f"  %most{k} = select i1 %more{k}, i32 %ndim{k}, i32 {before[2]}",
+        ]
+        before = f"%shape.array{k}", f"%shape.owner{k}", f"%most{k}"
     lines += [
         f"  br i1 %some{last}, label %find, label %unusual",
         "find:",
@@ -320,13 +395,23 @@ def apply_text(arity: int) -> str:
     ]
     lines += [f"  put %context {k} %data{k}" for k in operands]
     lines += [
+        f"  %step = getelementptr i64, ptr %steps, i64 {arity}",
+        "  %result.item = field i64 %entry ENTRY.item",
+        "  store i64 %result.item, ptr %step",
         "  %result = field ptr %y ARRAY.data",
         f"  put %context {arity} %result",
         "  %little = field i64 %entry ENTRY.little",
         "  %is.little = icmp sle i64 %size, %little",
+        "  %length = load i64, ptr %inner",
+        "  %whole = icmp eq i64 %length, 0",
         "  br i1 %is.little, label %locked, label %unlocked0",
         "locked:",
+        "  br i1 %whole, label %at.once, label %in.rows",
+        "at.once:",
         "  call void %code(ptr %context, i64 0, i64 %size)",
+        "  br label %finish",
+        "in.rows:",
+        f"  call void @run_rows(ptr %code, ptr %context, ptr %steps, i64 {arity + 1}, i64 %size, i64 %length)",
         "  br label %finish",
     ]
     # While others run, the arrays must not go; nobody else may have a reference to them.
@@ -341,7 +426,8 @@ def apply_text(arity: int) -> str:
         ]
     lines += [
         "work:",
-        "  call void @run_unlocked(ptr %process, ptr %entry, ptr %code, ptr %context, i64 %size)",
+        "  call void @run_unlocked(ptr %process, ptr %entry, ptr %code, ptr %context, ptr %steps, "
+        f"i64 {arity + 1}, i64 %size, i64 %length)",
         "  %decrease = field ptr %process EAGER.decrease",
         "  br label %relocked0",
     ]
@@ -465,231 +551,5 @@ three:
   ret ptr %of.three
 unusual:
   ret ptr inttoptr (i64 UNUSUAL to ptr)
-}
-"""
-
-# The call of a primitive, METH_FASTCALL | METH_KEYWORDS of its class. What has no kernel is computed by its `evaluate`.
-PRIMITIVE = """
-define ptr @primitive(ptr %self, ptr %arguments, i64 %count, ptr %names) {
-start:
-  %native = field ptr %self PRIMITIVE.native
-  %no.params = icmp eq ptr %names, null
-  %no.native = icmp eq ptr %native, null
-  br i1 %no.native, label %evaluate, label %may.be.native
-may.be.native:
-  %native.type = field ptr %native OBJECT.type
-  %ndarray = load ptr, ptr @ndarray
-  %is.words = icmp eq ptr %native.type, %ndarray
-  %fine = and i1 %is.words, %no.params
-  br i1 %fine, label %apply, label %evaluate
-apply:
-  %operation = field ptr %native ARRAY.data
-  %result = call ptr @apply(ptr %operation, ptr %arguments, i64 %count)
-  %number = ptrtoint ptr %result to i64
-  switch i64 %number, label %done [i64 UNUSUAL, label %evaluate  i64 MISSING, label %missing]
-done:
-  ret ptr %result
-missing:
-  %asking = field ptr %operation OPERATION.missing
-  %found = call ptr @with_self(ptr %asking, ptr %self, ptr %arguments, i64 %count, ptr %names)
-  ret ptr %found
-evaluate:
-  %value = call ptr @evaluate(ptr %self, ptr %arguments, i64 %count, ptr %names)
-  %value.number = ptrtoint ptr %value to i64
-  %usual = icmp eq i64 %value.number, UNUSUAL
-  br i1 %usual, label %python, label %evaluated
-evaluated:
-  ret ptr %value
-python:
-  %process = load ptr, ptr @process
-  %method = field ptr %process EAGER.call
-  %given = call ptr @with_self(ptr %method, ptr %self, ptr %arguments, i64 %count, ptr %names)
-  ret ptr %given
-}
-
-; How many arguments there are, those with names included.
-define internal i64 @all_arguments(i64 %count, ptr %names) {
-start:
-  %none = icmp eq ptr %names, null
-  br i1 %none, label %only, label %both
-only:
-  ret i64 %count
-both:
-  %named = field i64 %names TUPLE.size
-  %all = add i64 %count, %named
-  ret i64 %all
-}
-
-; function(self, *arguments), with names for the last of them.
-define internal ptr @with_self(ptr %function, ptr %self, ptr %arguments, i64 %count, ptr %names) {
-start:
-  %all = call i64 @all_arguments(i64 %count, ptr %names)
-  %size = add i64 %all, 1
-  %table = alloca ptr, i64 %size
-  store ptr %self, ptr %table
-  %rest = getelementptr ptr, ptr %table, i64 1
-  br label %copy
-copy:
-  for %i below %all
-  %argument = item ptr %arguments %i
-  put %rest %i %argument
-  end
-  %more = add i64 %count, 1
-  %process = load ptr, ptr @process
-  %vectorcall = field ptr %process EAGER.vectorcall
-  %given = call ptr %vectorcall(ptr %function, ptr %table, i64 %more, ptr %names)
-  ret ptr %given
-}
-
-; What the rule `evaluate` gives for the buffers of plain arrays, as an array; UNUSUAL if the usual way has to be gone.
-define internal ptr @evaluate(ptr %self, ptr %arguments, i64 %count, ptr %names) {
-start:
-  %process = load ptr, ptr @process
-  %rule = field ptr %self PRIMITIVE.evaluate
-  %no = field ptr %process EAGER.false
-  %carries = field ptr %self PRIMITIVE.carries_functions
-  %effects = field ptr %self PRIMITIVE.has_effects
-  %several = field ptr %self PRIMITIVE.multiple_results
-  %no.rule = icmp eq ptr %rule, null
-  %no.functions = icmp eq ptr %carries, %no
-  %no.effects = icmp eq ptr %effects, %no
-  %single = icmp eq ptr %several, %no
-  %plain = and i1 %no.functions, %no.effects
-  %plainer = and i1 %plain, %single
-  %some = icmp sgt i64 %count, 0
-  %plainest = and i1 %plainer, %some
-  %with.rule = xor i1 %no.rule, true
-  %fine = and i1 %plainest, %with.rule
-  br i1 %fine, label %ask, label %unusual
-ask:
-  %is.calm = call i1 @calm(ptr %process)
-  br i1 %is.calm, label %begin, label %unusual
-begin:
-  %all = call i64 @all_arguments(i64 %count, ptr %names)
-  %table = alloca ptr, i64 %all
-  %concrete = field ptr %process EAGER.concrete
-  %ndarray = field ptr %process EAGER.ndarray
-  %decrease = field ptr %process EAGER.decrease
-  br label %operands
-operands:
-  for %i below %count
-  %x = item ptr %arguments %i
-  %type = field ptr %x OBJECT.type
-  %ours = icmp eq ptr %type, %concrete
-  br i1 %ours, label %look, label %unusual
-look:
-  %buffer = field ptr %x WRAPPER.data
-  %empty = icmp eq ptr %buffer, null
-  br i1 %empty, label %unusual, label %closer
-closer:
-  %buffer.type = field ptr %buffer OBJECT.type
-  %is.ndarray = icmp eq ptr %buffer.type, %ndarray
-  br i1 %is.ndarray, label %right, label %unusual
-right:
-  put %table %i %buffer
-  end
-  br label %params
-params:
-  for %j below %all
-  %is.param = icmp sge i64 %j, %count
-  br i1 %is.param, label %copy, label %keep
-copy:
-  %param = item ptr %arguments %j
-  put %table %j %param
-  br label %next
-keep:
-  %kept = item ptr %table %j
-  hold %kept
-  br label %next
-next:
-  end
-  %first = load ptr, ptr %table
-  %vectorcall = field ptr %process EAGER.vectorcall
-  %value = call ptr %vectorcall(ptr %rule, ptr %table, i64 %count, ptr %names)
-  %failed = icmp eq ptr %value, null
-  br i1 %failed, label %clean, label %measure
-measure:
-  %value.type = field ptr %value OBJECT.type
-  %is.array = icmp eq ptr %value.type, %ndarray
-  br i1 %is.array, label %array, label %clean
-array:
-  ; Most results have the shape of the first operand, and may share it.
-  %like.first = call i1 @same_shape(ptr %value, ptr %first)
-  br label %clean
-clean:
-  %shares = phi i1 [false, %j.done], [false, %measure], [%like.first, %array]
-  %wraps = phi i1 [false, %j.done], [false, %measure], [true, %array]
-  br label %release
-release:
-  for %k below %count
-  %held = item ptr %table %k
-  call void %decrease(ptr %held)
-  end
-  br i1 %failed, label %error, label %made
-made:
-  br i1 %wraps, label %shape, label %scalar
-shape:
-  br i1 %shares, label %shared, label %own
-shared:
-  %owner = load ptr, ptr %arguments
-  %owner.shape = field ptr %owner WRAPPER.shape
-  %increase = field ptr %process EAGER.increase
-  call void %increase(ptr %owner.shape)
-  br label %finish
-own:
-  %attribute = field ptr %process EAGER.attribute
-  %name = field ptr %process EAGER.shape
-  %new.shape = call ptr %attribute(ptr %value, ptr %name)
-  %no.shape = icmp eq ptr %new.shape, null
-  br i1 %no.shape, label %lose, label %finish
-finish:
-  %known.shape = phi ptr [%owner.shape, %shared], [%new.shape, %own]
-  %dtype = field ptr %value ARRAY.dtype
-  %wrapped = call ptr @wrap(ptr %process, ptr %value, ptr %dtype, ptr %known.shape)
-  call void %decrease(ptr %known.shape)
-  ret ptr %wrapped
-lose:
-  call void %decrease(ptr %value)
-  ret ptr null
-scalar:
-  ; A number of NumPy's, or a buffer of another module.
-  %pair = alloca [2 x ptr], align 8
-  put %pair 0 %value
-  %wrapper = field ptr %process EAGER.wrap
-  %given = call ptr %vectorcall(ptr %wrapper, ptr %pair, i64 1, ptr null)
-  call void %decrease(ptr %value)
-  ret ptr %given
-error:
-  ; Python's own way finds out why, by doing it again; but not where somebody interrupted it.
-  %matches = field ptr %process EAGER.error_matches
-  %exception = field ptr %process EAGER.exception
-  %ordinary = call i32 %matches(ptr %exception)
-  %is.ordinary = icmp ne i32 %ordinary, 0
-  br i1 %is.ordinary, label %clear, label %interrupted
-clear:
-  %clear.error = field ptr %process EAGER.clear_error
-  call void %clear.error()
-  br label %unusual
-interrupted:
-  ret ptr null
-unusual:
-  ret ptr inttoptr (i64 UNUSUAL to ptr)
-}
-
-@process = global ptr null, align 8
-@ndarray = global ptr null, align 8
-
-define void @set_up(ptr %process, ptr %operations) {
-start:
-  store ptr %process, ptr @process
-  %array = field ptr %process EAGER.ndarray
-  store ptr %array, ptr @ndarray
-  br label %copy
-copy:
-  for %i below METHODS
-  %operation = item ptr %operations %i
-  put @operations %i %operation
-  end
-  ret void
 }
 """
