@@ -33,10 +33,21 @@ def cpu_properties() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in fields}
 
 
+def cpu_flags() -> list[str]:
+    """What the CPU has, in the words of the kernel."""
+    properties = cpu_properties()
+    return (properties.get("flags") or properties.get("Features") or "").split()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for sums of products of bfloat16."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu_flags())
+
+
 def describe_machine() -> dict[str, Any]:
     """The CPU's model and vector width, how many hardware threads this process may use, and how busy they are."""
     properties = cpu_properties()
-    flags = (properties.get("flags") or properties.get("Features") or "").split()
+    flags = cpu_flags()
     return {
         "cpu": properties.get("model name") or platform.processor() or platform.machine(),
         "vectors": next((width for flag, width in VECTORS.items() if flag in flags), "unknown"),

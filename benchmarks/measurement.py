@@ -11,10 +11,10 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks.processes import Worker, clean_environment, last_line
-from benchmarks.row import CallRow, ProcessRow, Row, library_of
+from benchmarks.row import CallRow, ProcessRow, Row, library_of, peer_of
 
 CACHING = ("funcgrad", "jax", "torch.compile")
-"""The labels of those that keep compiled code on disk."""
+"""The peers that keep compiled code on disk, and funcgrad."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def start_worker(
     """
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True))
     first = None
-    if row.compiled and label in CACHING:
+    if row.compiled and peer_of(label) in CACHING:
         with Worker(interpreter, row.name, label, round_seconds, folder) as worker:
             ready = worker.ready
         if ready["status"] != "ready":
@@ -105,11 +105,15 @@ def measure_processes(row: ProcessRow, interpreters: dict[str, str], rounds: int
             start = perf_counter()
             process = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
             seconds = perf_counter() - start
-            if process.returncode == 0:
+            wrong = None if process.returncode else row.check(process.stdout)
+            if process.returncode == 0 and wrong is None:
                 return seconds
             error = last_line(process.stderr)
-            missing = error == f"ModuleNotFoundError: No module named {library_of(label)!r}"
-            outcomes[label] = Outcome("not installed") if missing else Outcome("failed", error)
+            modules = (library_of(label), *row.modules.get(label, ()))
+            if error in [f"ModuleNotFoundError: No module named {module!r}" for module in modules]:
+                outcomes[label] = Outcome("not installed")
+            else:
+                outcomes[label] = Outcome("wrong result", wrong) if wrong else Outcome("failed", error)
             return None
 
         for label in interpreters:

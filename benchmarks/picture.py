@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import peer_ratios
+
 COLORS = {
     "numpy": "#4d77cf",
     "jax": "#9c4dc4",
@@ -17,13 +19,12 @@ OURS, BETTER, WORSE = "#1b7f5c", "#1b7f5c", "#c0392b"
 
 def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows in which funcgrad and a peer were measured, the one in which the best peer is farthest ahead first."""
-    pictured = [row for row in rows if any(entry["ratio"] is not None for entry in row["entries"])]
-    return sorted(pictured, key=best_ratio)
+    return sorted(filter(peer_ratios, rows), key=best_ratio)
 
 
 def best_ratio(row: dict[str, Any]) -> float:
     """The steady time of the fastest peer divided by funcgrad's."""
-    return min(entry["ratio"] for entry in row["entries"] if entry["ratio"] is not None)
+    return min(peer_ratios(row))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -19,7 +19,7 @@ def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = Non
     this machine, if it is known.
     """
     ours = outcomes["funcgrad"].steady if "funcgrad" in outcomes else None
-    peers = {label: outcome.steady for label, outcome in outcomes.items() if library_of(label) != "funcgrad"}
+    peers = {label: outcome.steady for label, outcome in outcomes.items() if label != "funcgrad"}
     measured = {label: steady for label, steady in peers.items() if steady is not None}
     best = min(measured, key=measured.__getitem__, default=None)
     entries = []
@@ -27,7 +27,7 @@ def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = Non
         steady, required = outcome.steady, row.required.get(label)
         if label == best and required is None:
             required = row.required.get(BEST)
-        ratio = steady / ours if library_of(label) != "funcgrad" and steady and ours else None
+        ratio = steady / ours if label != "funcgrad" and steady and ours else None
         entries.append(
             {
                 "label": label,
@@ -44,6 +44,12 @@ def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = Non
             }
         )
     return {"name": row.name, "title": row.title, "unit": row.unit, "limit": limit, "entries": entries}
+
+
+def peer_ratios(row: dict[str, Any]) -> list[float]:
+    """The ratios of other libraries, without those of other ways of using funcgrad."""
+    found = [entry["ratio"] for entry in row["entries"] if library_of(entry["label"]) != "funcgrad"]
+    return [ratio for ratio in found if ratio is not None]
 
 
 def three_digits(value: float) -> str:
@@ -123,8 +129,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     steady, first, cached = [], [], []
     for row in rows:
         entries = {entry["label"]: entry for entry in row["entries"] if entry["status"] == "measured"}
-        ratios = [entry["ratio"] for entry in entries.values() if entry["ratio"] is not None]
-        if ratios:
+        if ratios := peer_ratios(row):
             steady.append(min(ratios))
         # The first call of an eager row compiles nothing, and has no warm cache.
         if {"funcgrad", "jax"} <= set(entries) and entries["funcgrad"]["cached_first"]:

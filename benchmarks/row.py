@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,9 +107,13 @@ class ProcessRow(Row):
     **Arguments:**
 
     - `statements`: for each label, the Python code that the process runs.
+    - `modules`: for some labels, what the code imports besides the library.
+    - `check`: says what is wrong with what a process has printed, or None.
     """
 
     statements: Mapping[str, str]
+    modules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    check: Callable[[str], str | None] = lambda printed: None
 
     @property
     def labels(self) -> list[str]:

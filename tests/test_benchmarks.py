@@ -13,11 +13,12 @@ import pytest
 
 from benchmarks import processes
 from benchmarks.agreement import Anything, Fingerprint, disagreement
-from benchmarks.measurement import Outcome
+from benchmarks.measurement import Outcome, measure_row
 from benchmarks.memory import PeakMemory
 from benchmarks.report import format_table, report_row, summarize
-from benchmarks.row import BEST, CallRow, restart
+from benchmarks.row import BEST, CallRow, ProcessRow, restart
 from benchmarks.rows import load_row, row_names
+from benchmarks.whole_programs import agreement_with
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -153,6 +154,44 @@ def test_the_fastest_peer_is_held_to_the_requirement_and_counted_in_the_mean() -
     (limit,) = (line.split() for line in table.splitlines() if "(limit)" in line)
     assert limit == ["(limit)", "500", "ms", "0.500"]
     assert "some_row, torch.compile: skipped: no result of the first call after 60 s" in table
+
+
+def some_processes(**fields: object) -> ProcessRow:
+    """A row of processes that print; only the fields that are given matter."""
+    statements = {"funcgrad": "print([1.0, 2.001])", "jax": "print([1.0, 3.0])", "torch": "import no_such_module"}
+    return ProcessRow(**{"name": "some_row", "title": "something", "unit": "s", "statements": statements, **fields})
+
+
+def test_what_a_whole_program_prints_has_to_agree() -> None:
+    interpreters = dict.fromkeys(("funcgrad", "jax", "torch"), sys.executable)
+    check = agreement_with([1.0, 2.0], 0.01)
+
+    outcomes = measure_row(some_processes(check=check), interpreters, 1, 0.001)
+
+    assert [outcome.status for outcome in outcomes.values()] == ["measured", "wrong result", "failed"]
+    assert outcomes["jax"].detail == "the losses are [1.0, 3.0]; expected [1.0, 2.0]"
+    outcomes = measure_row(some_processes(modules={"torch": ("no_such_module",)}), interpreters, 1, 0.001)
+    assert outcomes["torch"].status == "not installed"
+
+
+def test_the_whole_program_on_digits_gives_the_losses_that_all_libraries_give() -> None:
+    pytest.importorskip("sklearn")
+    row = load_row("program_digits_mlp")
+
+    process = subprocess.run(
+        [sys.executable, "-c", row.statements["funcgrad"]], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+
+    assert row.check(process.stdout) is None
+
+
+def test_a_second_way_of_using_funcgrad_has_a_ratio_but_is_no_peer() -> None:
+    outcomes = {"funcgrad": Outcome("measured", rounds=[1.0]), "funcgrad float32": Outcome("measured", rounds=[1.5])}
+
+    reported = report_row(some_row(required={"funcgrad float32": 1.3}), outcomes)
+
+    assert [(entry["ratio"], entry["met"]) for entry in reported["entries"]] == [(None, None), (1.5, True)]
+    assert summarize([reported]) == {}
 
 
 def test_a_first_call_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
