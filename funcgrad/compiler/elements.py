@@ -10,6 +10,7 @@ and the equation; it gives an Expression (a tuple of them, for several results),
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ from funcgrad.compiler.loops import (
     unflatten,
 )
 from funcgrad.compiler.lower_complex import lower, supports
-from funcgrad.compiler.reductions import REDUCTIONS, is_reduction
+from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, reduced_count
 from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, shapes
@@ -179,15 +180,35 @@ MOVEMENTS: dict[Primitive, Rule] = {
 
 def _single(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
     """A reduction of single elements, which are what they are."""
-    axes, rest = equation.params["axes"], iter(index)
-    ndim = len(equation.operands[0].shape)
-    return readers[0](tuple(constant_index(0) if axis in axes else next(rest) for axis in range(ndim)))
+    (place,) = reduced_places(index, equation)
+    return readers[0](place)
+
+
+def reduced_places(index: Indices, equation: Equation) -> list[Indices]:
+    """Where the elements are that a reduction of a few reduces to the one at an index."""
+    axes, shape = equation.params["axes"], equation.operands[0].shape
+    places = []
+    for counts in itertools.product(*(range(shape[axis]) for axis in axes)):
+        reduced, rest = dict(zip(axes, counts, strict=True)), iter(index)
+        places.append(
+            tuple(constant_index(reduced[axis]) if axis in reduced else next(rest) for axis in range(len(shape)))
+        )
+    return places
+
+
+def _written_out(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+    """A reduction of a few elements."""
+    dtype, operation = collecting_dtype(equation), REDUCTIONS[equation.primitive]
+    first, *others = (convert(readers[0](place), dtype) for place in reduced_places(index, equation))
+    for x in others:
+        first = binary(operation, first, x)
+    return convert(first, equation.results[0].dtype)
 
 
 def movement_rule(equation: Equation) -> Rule | None:
     """The rule of an equation that only moves elements; None for others."""
     found = _identity if equation.primitive in IDENTITIES else MOVEMENTS.get(equation.primitive)
-    if found is None and equation.primitive in REDUCTIONS and not is_reduction(equation):
+    if found is None and equation.primitive in REDUCTIONS and reduced_count(equation) == 1:
         return _single
     return found
 
@@ -269,6 +290,8 @@ def element_rule(equation: Equation) -> Rule | None:
     primitive, moved = equation.primitive, movement_rule(equation)
     if moved is not None:
         return moved if primitive is not iota or is_real(*equation.results) else None
+    if primitive in REDUCTIONS and not is_reduction(equation):
+        return _written_out if is_real(*equation.operands) else None
     if primitive in LOOKUPS:
         x = equation.operands[0]
         if not is_real(x) or 0 in x.shape or (primitive in SINGLE_WRITES and own_axes(equation) is None):

@@ -18,86 +18,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
-from funcgrad.compiler.loops import Axis, Buffer, Expression, axis_index, constant_index, flatten, load, unflatten
+from funcgrad.compiler.loops import Axis, Buffer, Expression, constant_index, flatten, load
+from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory
-from funcgrad.compiler.reductions import is_reduction, reduced_axes
+from funcgrad.compiler.reductions import REDUCTIONS, SHORT, is_reduction, reduced_axes
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.counting import iota
+from funcgrad.primitives.elementwise import stop_gradient
+from funcgrad.primitives.movement import concatenate
 from funcgrad.program import Equation, Program, Variable
 
-FULL, OUTER = "full", "outer"
-LARGEST = 100  # equations in a cluster; larger ones would not fit the registers any more
 
+@dataclass(frozen=True)
+class Part:
+    """The part of an array that begins at `start` of an axis."""
 
-class Read:
-    """That a cluster reads a variable, at an index over its domain; None if it wants all of it, in memory."""
+    whole: Variable
+    axis: int
+    start: int
 
-    __slots__ = ("cluster", "index", "variable")
-
-    def __init__(self, variable: Any, cluster: Cluster, index: Indices | None):
-        self.variable, self.cluster, self.index = variable, cluster, index
-
-
-class Cluster:
-    """Equations that are computed together.
-
-    Attributes:
-        axes: the axes of the domain, in the order in which its elements lie in memory; none of length one.
-        inner: those that are reduced.
-        level: for each member whether there is a result for each index of the domain (FULL), or for each of the outer
-            axes (OUTER).
-        reads: what it reads, of others and of its own.
-        constant_reads: what it reads of constants.
-        counted: axes whose own value is used.
-        read_by_full: variables that full members depend on, themselves or by way of others.
-        alone: whether it is an equation that is not computed element by element and takes in no others.
-    """
-
-    def __init__(self, number: int, shape: Sequence[int], alone: bool = False):
-        self.number = number
-        self.axes = [Axis(length, f"i{place}") for place, length in enumerate(shape) if length != 1]
-        self.inner: frozenset[Axis] = frozenset()
-        self.level: dict[Equation, str] = {}
-        self.reads: list[Read] = []
-        self.constant_reads: list[Read] = []
-        self.counted: frozenset[Axis] = frozenset()
-        self.read_by_full: set[Variable] = set()
-        self.alone = alone
-        self.needs = 0  # the numbers of the clusters that have to run before, as bits
-
-    @property
-    def outer(self) -> list[Axis]:
-        return [axis for axis in self.axes if axis not in self.inner]
-
-    @property
-    def is_empty(self) -> bool:
-        return any(axis.extent == 0 for axis in self.axes)
-
-    def index(self, shape: Sequence[int], level: str) -> Indices | None:
-        """The index of the element of a result with this shape that belongs to one point of the domain."""
-        return element_index(self.axes if level == FULL else self.outer, shape)
-
-    def __repr__(self) -> str:
-        return f"Cluster({self.number}: {[x.primitive.name for x in reversed(self.level)]})"
-
-
-def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
-    """The index into `shape` that runs over its elements in order as the axes do; None if it would not be simple."""
-    if math.prod(shape) != math.prod(axis.extent for axis in axes):
-        return None
-    if [axis.extent for axis in axes] == [length for length in shape if length != 1]:
-        rest = iter(axes)
-        return tuple(axis_index(next(rest)) if length != 1 else constant_index(0) for length in shape)
-    index = unflatten(flatten([axis_index(axis) for axis in axes], [axis.extent for axis in axes]), shape)
-    # Divisions are fine in outer loops. In the innermost one they would cost more than the memory they save.
-    if axes and any(i.factor(axes[-1]) is None for i in index):
-        return None
-    return index
+    def index(self, index: Indices) -> Indices:
+        """The index into the whole of an element of the part."""
+        return (*index[: self.axis], index[self.axis] + self.start, *index[self.axis + 1 :])
 
 
 class Fuser:
@@ -111,6 +60,8 @@ class Fuser:
         self.clusters: list[Cluster] = []
         self.home: dict[Variable, Cluster] = {}
         self.reduced_size: dict[Variable, int] = {}
+        self.parts: dict[Variable, Part] = {}  # results that are parts of another one, in whose memory they are
+        self.parts_of: dict[Variable, list[Variable]] = {}  # and those of each
         self.reader_is_full = False
 
     def run(self) -> None:
@@ -121,11 +72,20 @@ class Fuser:
             self.note_reductions(equation)
         for equation in reversed(self.program.equations):
             self.visit(equation)
+        Merger(self.clusters, self.home, self.parts_of).run()
+        self.sort_members()
         self.clusters = self.in_order()
+
+    def sort_members(self) -> None:
+        """Bring the members of clusters into the order of the Program again, the last first."""
+        position = {equation: -place for place, equation in enumerate(self.program.equations)}
+        last = -len(position)  # of the parts of others, which nothing reads
+        for cluster in self.clusters:
+            cluster.level = dict(sorted(cluster.level.items(), key=lambda x: position.get(x[0], last)))
 
     def stored(self) -> set[Variable]:
         """The results of clusters that have to end up in memory: outputs, and what another cluster reads."""
-        found = {x for x in self.program.outputs if type(x) is Variable}
+        found = {*self.parts, *(x for x in self.program.outputs if type(x) is Variable)}
         for cluster in self.clusters:
             for read in cluster.reads:
                 home = self.home.get(read.variable)
@@ -186,7 +146,7 @@ class Fuser:
         if index is None:
             for x in equation.operands:
                 self.note_read(cluster, x, None)
-        elif equation.primitive in LOOKUPS:
+        elif equation.primitive in LOOKUPS or (equation.primitive in REDUCTIONS and movement_rule(equation) is None):
             rule = element_rule(equation)
             assert rule is not None
             rule(index, [partial(self.noted_element, cluster, x) for x in equation.operands], equation)
@@ -208,6 +168,8 @@ class Fuser:
         moved = movement_rule(equation) is not None
         if moved and equation.results[0] not in self.in_memory and not self.wanted_in_memory(equation.results[0]):
             return
+        if equation.primitive is concatenate:
+            return self.begin_parts(equation)
         alone = not is_reduction(equation) and element_rule(equation) is None
         if not alone and not moved:
             if self.is_cheaper_to_repeat(equation):
@@ -215,6 +177,8 @@ class Fuser:
             for cluster in self.readers(equation):
                 if self.join(cluster, equation):
                     return
+            if self.is_computed_once(equation):
+                return self.repeat(equation)
         self.begin(equation, alone)
 
     def is_cheaper_to_repeat(self, equation: Equation) -> bool:
@@ -227,7 +191,7 @@ class Fuser:
             return False
         size = math.prod(result.shape)
         if size == 1 and all(math.prod(x.shape) == 1 for x in equation.operands):
-            return all(cluster.axes for cluster in readers)  # once before a loop is nothing
+            return bool(readers) and all(cluster.axes for cluster in readers)  # once before a loop is nothing
         if len(readers) < 2 and not self.is_looked_up(result):
             return False
         large = [x for x in equation.operands if type(x) is Variable and math.prod(x.shape) == size]
@@ -241,6 +205,39 @@ class Fuser:
             and math.prod(axis.extent for axis in read.cluster.axes) <= math.prod(x.shape)
             for read in reads
         )
+
+    def is_computed_once(self, equation: Equation) -> bool:
+        """Whether one cluster reads a result such that computing each element where it is read computes none more
+        often than storing them all would."""
+        if len(equation.results) > 1 or is_reduction(equation):
+            return False
+        (result,) = equation.results
+        reads = self.reads.get(result, ())
+        clusters, indices = {read.cluster for read in reads}, [read.index for read in reads if read.index is not None]
+        if result in self.in_memory or len(clusters) != 1 or len(indices) != len(reads):
+            return False
+        (cluster,) = clusters
+        if cluster.alone or (cluster.inner and self.has_passes(cluster) and equation.primitive not in QUICK):
+            return False
+        short, size = cluster.short_axis, math.prod(result.shape)
+        places = {flatten(index, result.shape) for index in indices}
+        vector = next((axis for axis in reversed(cluster.axes) if axis is not short), None)
+        if vector is not None and any(place.factor(vector) not in (0, 1) for place in places):
+            large = {x for x in equation.operands if type(x) is Variable and math.prod(x.shape) == size}
+            if len(large) > 1:  # rather one array with gaps than several
+                return False
+        if short is not None:
+            numbers = range(short.extent)
+            places = {place.replaced({short: constant_index(n)}) for place in places for n in numbers}
+        if len(places) > 2 * SHORT:
+            return False
+        outer = math.prod(axis.extent for axis in cluster.outer if axis is not short)
+        inner = math.prod(axis.extent for axis in cluster.axes if axis in cluster.inner)
+        return sum(outer * (inner if place.axes & cluster.inner else 1) for place in places) <= size
+
+    def has_passes(self, cluster: Cluster) -> bool:
+        """Whether a cluster goes through its inner axes more than once."""
+        return any(is_reduction(x) and not cluster.read_by_full.isdisjoint(x.results) for x in cluster.level)
 
     def repeat(self, equation: Equation) -> None:
         """Let every reader compute a result for itself."""
@@ -263,8 +260,7 @@ class Fuser:
         return [
             cluster
             for cluster in found
-            if not cluster.alone
-            and not any(cluster.needs >> other.number & 1 for other in found if other is not cluster)
+            if not cluster.alone and not any(cluster.needs & other.bits for other in found if other is not cluster)
         ]
 
     def join(self, cluster: Cluster, equation: Equation) -> bool:
@@ -320,6 +316,7 @@ class Fuser:
             )
             for member in cluster.level:
                 cluster.level[member] = OUTER
+            cluster.read_by_full.clear()
             return OUTER
         if not same_size or not lengths:
             return None
@@ -334,7 +331,7 @@ class Fuser:
             return OUTER if same and result not in cluster.read_by_full else None
         return self.split(cluster, result.shape, index) if trailing and cluster.index(x.shape, FULL) else None
 
-    def begin(self, equation: Equation, alone: bool) -> None:
+    def begin(self, equation: Equation, alone: bool) -> Cluster:
         if is_reduction(equation):
             (x,), reduced = equation.operands, set(reduced_axes(equation))
             cluster = self.new_cluster(x.shape)
@@ -344,7 +341,23 @@ class Fuser:
             )
             self.add(cluster, equation, OUTER)
         else:
-            self.add(self.new_cluster(() if alone else equation.results[0].shape, alone), equation, FULL)
+            cluster = self.new_cluster(() if alone else equation.results[0].shape, alone)
+            self.add(cluster, equation, FULL)
+        return cluster
+
+    def begin_parts(self, equation: Equation) -> None:
+        """Of arrays that are joined, each one is written where it belongs, by whoever computes it."""
+        (whole,), axis, start = equation.results, equation.params["axis"], 0
+        for x in equation.operands:
+            part = Variable(x.aval)
+            moved = Equation(stop_gradient, (x,), {}, (part,), equation.source)
+            self.inlined[part], self.parts[part] = moved, Part(whole, axis, start)
+            self.parts_of.setdefault(whole, []).append(part)
+            self.in_memory.add(part)
+            cluster = self.begin(moved, False)
+            for read in self.reads.get(whole, ()):
+                self.require(read.cluster, cluster)
+            start += x.shape[axis]
 
     def new_cluster(self, shape: Sequence[int], alone: bool = False) -> Cluster:
         cluster = Cluster(len(self.clusters), shape, alone)
@@ -373,11 +386,11 @@ class Fuser:
 
     def require(self, later: Cluster, earlier: Cluster) -> None:
         """Note that one cluster has to run before another one, and so before all that need the latter."""
-        more = earlier.needs | 1 << earlier.number
+        more = earlier.needs | earlier.bits
         if later.needs | more == later.needs:
             return
         for cluster in self.clusters:
-            if cluster is later or cluster.needs >> later.number & 1:
+            if cluster is later or cluster.needs & later.bits:
                 cluster.needs |= more
 
     def in_order(self) -> list[Cluster]:
@@ -391,7 +404,7 @@ class Fuser:
                     waiting.append(cluster)
                 else:
                     ordered.append(cluster)
-                    done |= 1 << cluster.number
+                    done |= cluster.bits
             assert len(waiting) < len(left), "clusters need each other"
             left = waiting
         return ordered

@@ -29,8 +29,9 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.array import Array
+from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
-from funcgrad.compiler.fuse import FULL, OUTER, QUICK, Cluster, Fuser
+from funcgrad.compiler.fuse import QUICK, Fuser
 from funcgrad.compiler.loops import (
     INT64,
     Accumulate,
@@ -48,6 +49,7 @@ from funcgrad.compiler.loops import (
     axis_index,
     binary,
     constant,
+    constant_index,
     convert,
     finished,
     flatten,
@@ -58,7 +60,7 @@ from funcgrad.compiler.loops import (
 )
 from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.machine import host_target
-from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, neutral
+from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.program import Equation, Variable
 
@@ -142,7 +144,9 @@ class LoopWriter:
         self.inner = [axis for axis in cluster.axes if axis in cluster.inner]
         self.in_rows = not cluster.axes or cluster.axes[-1] in cluster.inner or not cluster.inner
         self.memo: dict[Any, Any] = {}
-        self.reduced: dict[Variable, Expression] = {}  # what reductions come to
+        self.reduced: dict[tuple[Variable, int], Expression] = {}  # what reductions come to
+        self.short_axis: Axis | None = None
+        self.element_number = 0
         self.chains: dict[Accumulator, list[Accumulator]] = {}
         self.cost: dict[Variable, int] = {}
         self.time: dict[Variable, int] = {}
@@ -156,6 +160,12 @@ class LoopWriter:
         self.set_times()
         groups = self.merged_groups()
         outer = [group for group in groups if group[0] not in self.cluster.inner]
+        self.short_axis = self.axis_without_loop(groups)
+        if self.short_axis is not None:
+            outer.pop()
+            self.in_rows = groups[-2][0] in self.cluster.inner or not self.cluster.inner
+        if self.inner and self.in_rows and outer and self.are_neighbours(outer[-1]):
+            self.in_rows = False
         self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
         self.part: Axis | None = None
         turned = self.turned_group(outer)
@@ -168,6 +178,34 @@ class LoopWriter:
             return self.write_in_parts(outer, parts)
         loops = self.outer_loops(outer)
         return [finished(loops(self.passes(), self.outer_stores()))]
+
+    def are_neighbours(self, group: Sequence[Axis]) -> bool:
+        """Whether all that is read lies side by side along these outer axes, or stays the same. Then each lane of a
+        vector has a sum of its own, and none has to be taken across the lanes of one."""
+        extent = math.prod(axis.extent for axis in group)
+        factors = [
+            flatten(read.index, read.variable.shape).factor(group[-1])
+            for read in self.cluster.reads
+            if read.index is not None and read.variable not in self.definition
+        ]
+        near = all(factor is not None and 0 <= factor <= SHORT for factor in factors)
+        return near and extent > SHORT and self.count_of_passes() == 1
+
+    def axis_without_loop(self, groups: Sequence[list[Axis]]) -> Axis | None:
+        """The short axis of the cluster, if the kernel has its elements one after the other."""
+        short = self.cluster.short_axis
+        return short if short is not None and groups[-1] == [short] and self.count_of_passes() == 1 else None
+
+    def each_element(self) -> Iterator[int]:
+        """Go through the elements of the short axis: what is written meanwhile is for one of them."""
+        self.element_number = 0
+        if self.short_axis is None:
+            yield 0
+            return
+        for number in range(self.short_axis.extent):
+            self.element_number = number
+            self.values = {**self.values, self.short_axis: constant_index(number)}
+            yield number
 
     def outer_loops(
         self, groups: Sequence[list[Axis]]
@@ -205,7 +243,8 @@ class LoopWriter:
         if not once or any(self.time[x] for x in self.stored if self.level(x) == FULL):
             return 1
         extents = [axis.extent for group in outer for axis in group]
-        kept, reduced = math.prod(extents), math.prod(axis.extent for axis in self.inner)
+        short = 1 if self.short_axis is None else self.short_axis.extent
+        kept, reduced = short * math.prod(extents), math.prod(axis.extent for axis in self.inner)
         vectors = 1 if self.in_rows or not outer else math.prod(axis.extent for axis in outer[-1])
         tasks = kept // vectors * (1 if self.by_rows else -(-vectors // 128))
         if kept * reduced < 2 * PART or tasks >= ENOUGH_TASKS:
@@ -224,21 +263,26 @@ class LoopWriter:
         self.part = Axis(parts, "p")
         loops = self.outer_loops(outer)
         body = self.passes()
-        place = axis_index(self.part) * kept + self.outer_place()
-        stores: list[Statement] = [Store(partial[x], place, self.reduced[x]) for x in reductions]
+        stores: list[Statement] = [
+            Store(partial[x], axis_index(self.part) * kept + self.outer_place(), self.reduced[x, number])
+            for number in self.each_element()
+            for x in reductions
+        ]
         first = finished(loops(body, stores))
 
         self.part, self.by_rows = None, False
         self.memo.clear()
         loops = self.outer_loops(outer)
         part = Axis(parts, "p")
-        place = axis_index(part) * kept + self.outer_place()
         collected: list[Statement] = []
-        for number, x in enumerate(reductions):
-            dtype, operation = collecting_dtype(self.definition[x]), REDUCTIONS[self.definition[x].primitive]
-            collector = Accumulator(operation, dtype, neutral(operation, dtype), self.outer_axes, f"s{number}")
-            self.reduced[x] = accumulated(collector)
-            collected.append(Accumulate(collector, load(partial[x], place)))
+        for number in self.each_element():
+            place = axis_index(part) * kept + self.outer_place()
+            for x in reductions:
+                dtype, operation = collecting_dtype(self.definition[x]), REDUCTIONS[self.definition[x].primitive]
+                first_value, name = neutral(operation, dtype), f"s{len(collected)}"
+                collector = Accumulator(operation, dtype, first_value, self.outer_axes, name)
+                self.reduced[x, number] = accumulated(collector)
+                collected.append(Accumulate(collector, load(partial[x], place)))
         gather = Loop(part, collected, "serial" if self.outer_axes else "vector")
         return [first, finished(loops([gather], self.outer_stores()))]
 
@@ -247,7 +291,12 @@ class LoopWriter:
 
     def turned_group(self, groups: Sequence[list[Axis]]) -> list[Axis] | None:
         """The axes along which elements lie side by side that are read for different rows of results."""
-        if self.inner or len(groups) < 2 or any(x.dtype.kind == "c" for x in self.stored):
+        if (
+            self.inner
+            or self.short_axis is not None
+            or len(groups) < 2
+            or any(x.dtype.kind == "c" for x in self.stored)
+        ):
             return None
         last = groups[-1]
         for read in self.cluster.reads:
@@ -297,7 +346,10 @@ class LoopWriter:
 
     def may_go_by_rows(self, outer: Sequence[list[Axis]]) -> bool:
         reductions = self.reductions()
-        if self.in_rows or not outer or any(self.time[x] != 1 for x in reductions):
+        if self.in_rows or not outer or self.short_axis is not None or any(self.time[x] != 1 for x in reductions):
+            return False
+        both = [read for read in self.cluster.reads if read.index is not None and self.is_table(read.index, outer[-1])]
+        if not both:  # all that is read stays in the cache
             return False
         if any(self.level(x) == FULL for x in self.stored):
             return False
@@ -305,6 +357,10 @@ class LoopWriter:
         size = width * max(collecting_dtype(self.definition[x]).itemsize for x in reductions)
         height = math.prod(axis.extent for axis in self.inner_groups[-1])
         return width >= NARROWEST and height >= 2 * ROWS_AT_A_TIME and size * len(reductions) <= LARGEST_ROW
+
+    def is_table(self, index: Indices, columns: Sequence[Axis]) -> bool:
+        axes = {axis for x in index for axis in x.axes}
+        return not axes.isdisjoint(columns) and not axes.isdisjoint(self.inner)
 
     def passes_by_rows(self) -> list[Statement]:
         """The loops of one pass, for one outer index but for the last one."""
@@ -351,7 +407,7 @@ class LoopWriter:
         beginning: list[Statement] = [
             Store(sums[x], column, constant(neutral(operations[x], dtypes_of[x]), dtypes_of[x])) for x in sums
         ]
-        self.reduced |= {x: load(sums[x], column) for x in sums}
+        self.reduced |= {(x, 0): load(sums[x], column) for x in sums}
         return [Loop(self.vector, beginning, "vector"), *written]
 
     def outer_place(self) -> Index:
@@ -385,15 +441,14 @@ class LoopWriter:
                 factors = place.own_factor(first), place.own_factor(second)
                 if None in factors or factors[0] != factors[1] * second.extent:  # type: ignore[operator]
                     return False
-        if not cluster.inner or not self.stored:
-            return True
-        # Of a result with fewer axes, or other ones between these, the elements are not neighbours.
-        return all(self.contiguous(x, first, second) for x in self.stored)
+        # Of a part of an array, or a result with fewer axes, or others between these, elements are not neighbours.
+        stored = self.stored if cluster.inner else [x for x in self.stored if x in self.fuser.parts]
+        return all(self.contiguous(x, first, second) for x in stored)
 
     def contiguous(self, x: Variable, first: Axis, second: Axis) -> bool:
         index = self.cluster.index(x.shape, self.cluster.level[self.definition[x]])
         assert index is not None
-        place = flatten(index, x.shape)
+        _, place = self.destination(x, index)
         return place.factor(first) == (place.factor(second) or 0) * second.extent
 
     def new_axis(self, group: Sequence[Axis], name: str) -> Axis:
@@ -462,7 +517,12 @@ class LoopWriter:
     def outer_stores(self) -> list[Statement]:
         """What is stored when the reductions of one outer index are done."""
         outer = [x for x in self.stored if self.cluster.inner and self.level(x) == OUTER]
-        return [store for x in outer for store in self.store(x, -1)]
+        return [store for _ in self.each_element() for x in outer for store in self.store(x, -1)]
+
+    def count_of_passes(self) -> int:
+        """How often the inner axes are gone through."""
+        full = [self.time[x] + 1 for x in self.stored if self.level(x) == FULL]
+        return max([self.time[x] for x in self.reductions()] + full, default=1)
 
     def passes(self) -> list[Statement]:
         """The loops for one outer index."""
@@ -470,11 +530,14 @@ class LoopWriter:
             return self.passes_by_rows()
         cluster = self.cluster
         if not cluster.inner:
-            self.compute_members(0)
-            return [store for x in self.stored for store in self.store(x, 0)]
+            stores: list[Statement] = []
+            for _ in self.each_element():
+                self.compute_members(0)
+                stores += [store for x in self.stored for store in self.store(x, 0)]
+            return stores
         full = [x for x in self.stored if self.level(x) == FULL]
         reductions = self.reductions()
-        count = max([self.time[x] for x in reductions] + [self.time[x] + 1 for x in full])
+        count = self.count_of_passes()
         bodies: list[list[Statement]] = []
         loops: list[list[Axis]] = []
         saved: list[dict[Axis, Index]] = []
@@ -488,10 +551,12 @@ class LoopWriter:
                 ]
             )
             saved.append(self.values)
-            self.compute_members(number)
-            new = [x for x in full if self.time[x] == number]
-            body: list[Statement] = [store for x in new for store in self.store(x, number)]
-            body += [self.collect(x, number, loops[-1]) for x in reductions if self.time[x] == number + 1]
+            body: list[Statement] = []
+            for _ in self.each_element():
+                self.compute_members(number)
+                new = [x for x in full if self.time[x] == number]
+                body += [store for x in new for store in self.store(x, number)]
+                body += [self.collect(x, number, loops[-1]) for x in reductions if self.time[x] == number + 1]
             bodies.append(body)
         for x in self.kept_in_turn():
             number = self.time[x]
@@ -527,10 +592,17 @@ class LoopWriter:
     def store(self, x: Variable, number: int) -> list[Store]:
         level = self.level(x)
         value: Any = self.member(x, number) if level == FULL or not self.cluster.inner else self.outer_value(x)
-        buffer, place = self.buffers[x], flatten(self.index(x.shape, level), x.shape)
+        buffer, place = self.destination(x, self.index(x.shape, level))
         if isinstance(value, Complex):
             return [Store(buffer, place * 2, value.real), Store(buffer, place * 2 + 1, value.imaginary)]
         return [Store(buffer, place, value)]
+
+    def destination(self, x: Variable, index: Indices) -> tuple[Buffer, Index]:
+        """Where the element of a result at an index is stored."""
+        part = self.fuser.parts.get(x)
+        if part is not None:
+            x, index = part.whole, part.index(index)
+        return self.buffers[x], flatten(index, x.shape)
 
     def collect(self, x: Variable, number: int, axes: Sequence[Axis]) -> Accumulate:
         equation = self.definition[x]
@@ -541,7 +613,7 @@ class LoopWriter:
             Accumulator(operation, dtype, first, self.outer_axes | frozenset(axes[:depth]), name + "'" * depth)
             for depth in range(len(axes))
         ]
-        self.reduced[x], self.chains[chain[-1]] = accumulated(chain[0]), chain
+        self.reduced[x, self.element_number], self.chains[chain[-1]] = accumulated(chain[0]), chain
         operand = equation.operands[0]
         value: Any = self.element(operand, self.index(operand.shape, FULL), number)
         return Accumulate(chain[-1], convert(value, dtype))
@@ -579,7 +651,7 @@ class LoopWriter:
         """A member that has one value for each outer index."""
         equation = self.definition[x]
         if is_reduction(equation):
-            return convert(self.reduced[x], x.dtype)
+            return convert(self.reduced[x, self.element_number], x.dtype)
         return self.computed(equation, x, self.index(x.shape, OUTER), -1)
 
     def element(self, x: Any, index: Indices, number: int) -> Value:

@@ -3,7 +3,7 @@
 The code is text, with vectors written out: what a vector loop does, it does for `lanes` neighbours at a time. LLVM only
 has to choose instructions and registers, which is quick, and nothing depends on what its optimizer recognises.
 
-Here are the loops and statements; `values.py` writes what is in them.
+Here are the loops and statements; `values.py` and `interleaved.py` write what is in them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy
 
+from funcgrad.compiler.interleaved import InterleavedWriter
 from funcgrad.compiler.loops import (
     INT64,
     UNKNOWN_EXTENT,
@@ -38,7 +39,6 @@ from funcgrad.compiler.operations import (
     register_type,
     vector_constant,
 )
-from funcgrad.compiler.values import ValueWriter
 
 MOST_LANES = 128
 LITTLE_WORK = 10  # operations
@@ -60,7 +60,7 @@ def kernel_text(module: Module, kernel: Kernel, symbol: str) -> str:
     return KernelWriter(module, kernel, symbol).text()
 
 
-class KernelWriter(ValueWriter):
+class KernelWriter(InterleavedWriter):
     """Writes one kernel."""
 
     def __init__(self, writer: Module, kernel: Kernel, symbol: str):
@@ -105,8 +105,7 @@ class KernelWriter(ValueWriter):
     def write_stores(self, stores: Sequence[Store]) -> None:
         # All values before the first store, since a result may take the place of an argument.
         names = [self.value(x.value) for x in stores]
-        for store, (name, lanes) in zip(stores, names, strict=True):
-            self.write_store(store, name, lanes)
+        self.write_all(stores, names)
         if self.changing:
             values = self.levels[-1].values
             for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:

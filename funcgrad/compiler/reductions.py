@@ -1,7 +1,12 @@
-"""How each reduction collects: with which operation, in which dtype, and beginning with what."""
+"""How each reduction collects: with which operation, in which dtype, and beginning with what.
+
+A reduction is a loop. One of a few elements, such as the coordinates of a point, is not: it is written out, as an
+expression of its elements, and joins the loops of others like any function of single elements.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -24,12 +29,19 @@ REDUCTIONS: dict[Primitive, str] = {
 """The operation that each of these primitives collects with."""
 
 
+SHORT = 4
+"""Of so many elements, no loop is made."""
+
+
 def is_reduction(equation: Equation) -> bool:
-    """Whether an equation reduces more than one element to one."""
-    if equation.primitive not in REDUCTIONS:
-        return False
+    """Whether an equation reduces many elements to one, by a loop."""
+    return equation.primitive in REDUCTIONS and not 0 < reduced_count(equation) <= SHORT
+
+
+def reduced_count(equation: Equation) -> int:
+    """How many elements a reduction reduces to one."""
     shape = equation.operands[0].shape
-    return any(shape[axis] != 1 for axis in equation.params["axes"])
+    return math.prod(shape[axis] for axis in equation.params["axes"])
 
 
 def reduced_axes(equation: Equation) -> tuple[int, ...]:

@@ -27,14 +27,14 @@ from typing import Any
 
 import numpy
 
-from funcgrad.array import ConcreteArray, wrap
+from funcgrad.array import AbstractArray, ConcreteArray, wrap
 from funcgrad.compiler.execute import called_program
 from funcgrad.core import Primitive
 from funcgrad.errors import SourceLine
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reductions
 from funcgrad.primitives.contraction import dot_general
-from funcgrad.primitives.movement import rev, slice_
+from funcgrad.primitives.movement import concatenate, pad, rev, slice_
 from funcgrad.primitives.randomness import threefry2x32
 from funcgrad.primitives.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
 from funcgrad.program import Equation, Program, Variable
@@ -197,6 +197,8 @@ class Simplifier:
             return lowest
         if equation.primitive is dot_general:
             return DENSE
+        if equation.primitive in (pad, concatenate):
+            return ORDERED
         if type(equation.primitive.evaluate) is numpy.ufunc or equation.primitive in WRITES_NEW_MEMORY:
             return ORDERED if lowest == ORDERED else DENSE  # the axes stand in the order of the operands'
         return LOOSE
@@ -464,8 +466,75 @@ def _product_of_transposed(equation: Equation, simplifier: Simplifier) -> Any:
     return Equation(dot_general, operands, {**equation.params, "dimension_numbers": numbers}, ())
 
 
+# Sums of arrays that are zero but for a part each, as the derivatives of slices are.
+
+
+def _parts_along_axis(x: Any, simplifier: Simplifier) -> tuple[int, dict[int, Any]] | None:
+    """The axis along which an array has parts with zeros between them, and the parts by where they begin."""
+    padded = simplifier.producer(x, pad)
+    if padded is None or not is_number(padded.operands[1], _zero(x.dtype)):
+        return None
+    config = padded.params["config"]
+    axes = [axis for axis, entry in enumerate(config) if entry != (0, 0, 0)]
+    if len(axes) != 1 or config[axes[0]][2] or min(config[axes[0]]) < 0:
+        return None
+    (axis,), inner = axes, padded.operands[0]
+    joined, start = simplifier.producer(inner, concatenate), config[axes[0]][0]
+    if joined is None or joined.params["axis"] != axis:
+        return axis, {start: inner}
+    parts = {}
+    for part in joined.operands:
+        if type(part) is Variable or not is_number(part, _zero(x.dtype)):
+            parts[start] = part
+        start += part.shape[axis]
+    return axis, parts
+
+
+def _sum_of_parts(equation: Equation, simplifier: Simplifier) -> Any:
+    """The sum of two arrays with different parts is one with the parts of both. Zero is added to the parts, as the sum
+    would have done, since -0.0 + 0.0 is 0.0."""
+    (result,), operands = equation.results, equation.operands
+    found = [_parts_along_axis(x, simplifier) for x in operands]
+    if (
+        any(x is None for x in found)
+        or any(x.shape != result.shape for x in operands)
+        or result.dtype.kind not in "fiu"
+    ):
+        return None
+    (axis, first), (other_axis, second) = found  # type: ignore[misc]
+    if axis != other_axis or not first or not second:
+        return None
+
+    def write(primitive: Primitive, operands: Sequence[Any], params: dict[str, Any], shape: Sequence[int]) -> Any:
+        like = Variable(AbstractArray(tuple(shape), result.dtype))
+        return simplifier.add(Equation(primitive, operands, params, (like,), equation.source))[0]
+
+    def zeros(length: int) -> Any:
+        return wrap(numpy.broadcast_to(_zero(result.dtype), (*result.shape[:axis], length, *result.shape[axis + 1 :])))
+
+    end, joined = min((*first, *second)), []
+    before = end
+    for start, part in sorted([*first.items(), *second.items()], key=lambda x: x[0]):
+        if start < end:
+            return None
+        if start > end:
+            joined.append(zeros(start - end))
+        cleared = simplifier.producer(part, ew.add)
+        if cleared is None or not is_number(cleared.operands[1], _zero(result.dtype)):
+            part = write(ew.add, (part, wrap(_zero(result.dtype))), {}, part.shape)
+        joined.append(part)
+        end = start + part.shape[axis]
+    inner = (*result.shape[:axis], end - before, *result.shape[axis + 1 :])
+    if inner == result.shape:
+        return Equation(concatenate, joined, {"axis": axis}, ())
+    config = [(0, 0, 0)] * result.ndim
+    config[axis] = before, result.shape[axis] - end, 0
+    whole = write(concatenate, joined, {"axis": axis}, inner)
+    return Equation(pad, (whole, wrap(_zero(result.dtype))), {"config": tuple(config)}, ())
+
+
 RULES: dict[Primitive, tuple[Rule, ...]] = {
-    ew.add: (_neutral(_negative_zero, (0, 1), complex_too=True),),
+    ew.add: (_neutral(_negative_zero, (0, 1), complex_too=True), _sum_of_parts),
     ew.sub: (_neutral(_zero, (1,), complex_too=True),),
     # Of complex numbers, x * 1 is not x: (inf + 1j) * (1 + 0j) is NaN, for infinity times zero is.
     ew.mul: (_neutral(_one, (0, 1)),),

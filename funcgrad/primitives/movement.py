@@ -200,7 +200,11 @@ def _concatenate_evaluate(*operands, axis):
             raise TypeError("dtypes differ")
     if axis < 0:
         raise ValueError("negative axis")
-    return array_module(operands[0]).concatenate(operands, axis)
+    module = array_module(operands[0])
+    if all(x.flags.c_contiguous for x in operands):
+        return module.concatenate(operands, axis)
+    # Else NumPy would choose an order of axes like that of the operands; results of joining lie row by row.
+    return module.ascontiguousarray(module.concatenate(operands, axis))
 
 
 def _concatenate_jvp(primals, tangents, *, axis):

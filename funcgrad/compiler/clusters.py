@@ -1,0 +1,92 @@
+"""A cluster: equations that are computed together, and the loops in which they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from funcgrad.compiler.elements import Indices
+from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
+from funcgrad.compiler.reductions import SHORT
+from funcgrad.program import Equation, Variable
+
+FULL, OUTER = "full", "outer"
+
+
+class Read:
+    """That a cluster reads a variable, at an index over its domain; None if it wants all of it, in memory."""
+
+    __slots__ = ("cluster", "index", "variable")
+
+    def __init__(self, variable: Any, cluster: Cluster, index: Indices | None):
+        self.variable, self.cluster, self.index = variable, cluster, index
+
+
+class Cluster:
+    """Equations that are computed together.
+
+    Attributes:
+        axes: the axes of the domain, in the order in which its elements lie in memory; none of length one.
+        inner: those that are reduced.
+        level: for each member whether there is a result for each index of the domain (FULL), or for each of the outer
+            axes (OUTER).
+        reads: what it reads, of others and of its own.
+        constant_reads: what it reads of constants.
+        counted: axes whose own value is used.
+        read_by_full: variables that full members depend on, themselves or by way of others.
+        alone: whether it is an equation that is not computed element by element and takes in no others.
+    """
+
+    def __init__(self, number: int, shape: Sequence[int], alone: bool = False):
+        self.bits = 1 << number  # a bit of its own; those of all that it is made of, once it is merged from several
+        self.axes = [Axis(length, f"i{place}") for place, length in enumerate(shape) if length != 1]
+        self.inner: frozenset[Axis] = frozenset()
+        self.level: dict[Equation, str] = {}
+        self.reads: list[Read] = []
+        self.constant_reads: list[Read] = []
+        self.counted: frozenset[Axis] = frozenset()
+        self.read_by_full: set[Variable] = set()
+        self.alone = alone
+        self.needs = 0  # the numbers of the clusters that have to run before, as bits
+
+    @property
+    def outer(self) -> list[Axis]:
+        return [axis for axis in self.axes if axis not in self.inner]
+
+    @property
+    def short_axis(self) -> Axis | None:
+        """A last axis of few elements, such as the coordinates of points, beside a longer one.
+
+        Instead of a loop over it, the kernel has its elements one after the other, unless the array can be gone
+        through as if there were no such axis.
+        """
+        last = self.axes[-1] if self.axes else None
+        if last is None or last.extent > SHORT or last in self.inner:
+            return None
+        return last if any(axis.extent > SHORT for axis in self.axes) else None
+
+    @property
+    def is_empty(self) -> bool:
+        return any(axis.extent == 0 for axis in self.axes)
+
+    def index(self, shape: Sequence[int], level: str) -> Indices | None:
+        """The index of the element of a result with this shape that belongs to one point of the domain."""
+        return element_index(self.axes if level == FULL else self.outer, shape)
+
+    def __repr__(self) -> str:
+        return f"Cluster({[x.primitive.name for x in reversed(self.level)]})"
+
+
+def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
+    """The index into `shape` that runs over its elements in order as the axes do; None if it would not be simple."""
+    if math.prod(shape) != math.prod(axis.extent for axis in axes):
+        return None
+    if [axis.extent for axis in axes] == [length for length in shape if length != 1]:
+        rest = iter(axes)
+        return tuple(axis_index(next(rest)) if length != 1 else constant_index(0) for length in shape)
+    index = unflatten(flatten([axis_index(axis) for axis in axes], [axis.extent for axis in axes]), shape)
+    # Divisions are fine in outer loops. In the innermost one they would cost more than the memory they save.
+    if axes and any(i.factor(axes[-1]) is None for i in index):
+        return None
+    return index

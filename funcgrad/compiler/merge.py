@@ -1,0 +1,120 @@
+"""Merge clusters that go through the same elements, so that what several of them read is read once.
+
+When an equation joins a cluster, only those that read its result are looked at. So clusters may be left over that loop
+over the same axes, one of which reads what the other one computes, or which read the same arrays. They become one, if
+nothing has to run between them. Small arrays gain by it in any case: to begin a loop over them costs more than what it
+does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from funcgrad.compiler.clusters import FULL, OUTER, Cluster
+from funcgrad.compiler.elements import Indices
+from funcgrad.compiler.loops import Axis, Index, axis_index
+from funcgrad.program import Variable
+
+LARGEST = 100  # equations in a cluster; larger ones would not fit the registers any more
+MOST_READS = 20  # arrays; the CPU does not foresee what comes next in many more
+SMALL = 1 << 12  # elements of a small array
+
+
+class Merger:
+    """Merges clusters of a Program.
+
+    Arguments:
+        clusters: all of them; those that are left stay in the list.
+        home: for each result the cluster that computes it.
+        parts: for each array that is joined from parts, which different clusters may compute, its parts.
+    """
+
+    def __init__(
+        self, clusters: list[Cluster], home: dict[Variable, Cluster], parts: Mapping[Variable, Sequence[Variable]]
+    ):
+        self.clusters, self.home, self.parts = clusters, home, parts
+
+    def run(self) -> None:
+        groups: dict[tuple[int, ...], list[Cluster]] = {}
+        for cluster in self.clusters:
+            if not cluster.alone and not cluster.is_empty:
+                groups.setdefault(tuple(axis.extent for axis in cluster.outer), []).append(cluster)
+        for group in groups.values():
+            while self.merge_two(group):
+                pass
+
+    def merge_two(self, group: list[Cluster]) -> bool:
+        """Merge two clusters with the same outer axes; False if there are no two to be merged."""
+        for place, one in enumerate(group):
+            for other in group[:place]:
+                cluster, plain = (one, other) if one.inner else (other, one)
+                if self.should_merge(cluster, plain) and not self.are_apart(cluster, plain):
+                    self.take_in(cluster, plain)
+                    group.remove(plain)
+                    return True
+        return False
+
+    def are_apart(self, one: Cluster, other: Cluster) -> bool:
+        """Whether a third cluster has to run between two."""
+        own = one.bits | other.bits
+        both = [(one.needs, other.bits), (other.needs, one.bits)]
+        return any(
+            needs & x.bits and x.needs & bits
+            for needs, bits in both
+            if needs & bits
+            for x in self.clusters
+            if not x.bits & own
+        )
+
+    def should_merge(self, cluster: Cluster, plain: Cluster) -> bool:
+        """Whether a cluster gains by taking in another one, without inner axes, and each has what it wants then."""
+        if plain.inner or len(cluster.level) + len(plain.level) > LARGEST:
+            return False
+        is_small = math.prod(axis.extent for axis in cluster.outer) <= SMALL
+        if cluster.inner and not is_small:
+            return False
+        axes = self.axes(cluster, plain)
+        own = {(read.variable, read.index) for read in cluster.reads}
+        others = {(read.variable, moved(read.index, axes)) for read in plain.reads}
+        if len({x for x, _ in own | others}) > MOST_READS:
+            return False
+        both = (cluster, plain)
+        shared = False
+        for read in own | others:
+            x, index = read
+            if any(self.home[part] in both for part in self.parts.get(x, ())):
+                return False
+            here = index is not None and index == cluster.index(x.shape, OUTER if cluster.inner else FULL)
+            elsewhere = others if self.home.get(x) is cluster else own
+            if self.home.get(x) in both and read in elsewhere and not here:
+                return False  # one wants another element than the other one is just computing
+            shared |= here and (self.home.get(x) in both or (read in own and read in others))
+        return is_small or shared
+
+    def axes(self, cluster: Cluster, plain: Cluster) -> dict[Axis, Index]:
+        """What the axes of one cluster are in another one."""
+        return dict(zip(plain.axes, map(axis_index, cluster.outer), strict=True))
+
+    def take_in(self, cluster: Cluster, plain: Cluster) -> None:
+        """Make the members of one cluster members of another one."""
+        axes = self.axes(cluster, plain)
+        for read in (*plain.reads, *plain.constant_reads):
+            read.cluster, read.index = cluster, moved(read.index, axes)
+        cluster.reads += plain.reads
+        cluster.constant_reads += plain.constant_reads
+        cluster.counted |= {x for axis in plain.counted for x in axes[axis].axes}
+        cluster.level |= dict.fromkeys(plain.level, OUTER if cluster.inner else FULL)
+        for equation in plain.level:
+            self.home |= dict.fromkeys(equation.results, cluster)
+        cluster.bits |= plain.bits
+        cluster.needs = (cluster.needs | plain.needs) & ~cluster.bits
+        self.clusters.remove(plain)
+        for other in self.clusters:
+            if other is not cluster and other.needs & cluster.bits:
+                other.needs |= cluster.bits | cluster.needs
+
+
+def moved(index: Indices | None, axes: dict[Axis, Index]) -> Indices | None:
+    """An index with other axes."""
+    return None if index is None else tuple(x.replaced(axes) for x in index)
