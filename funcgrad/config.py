@@ -103,6 +103,10 @@ def _check_natural(value: Any) -> int:
     return number
 
 
+def _check_natural_or_never(value: Any) -> int | None:
+    return None if value is None or value == "never" else _check_natural(value)
+
+
 def _check_compiler(value: Any) -> str:
     if value not in COMPILERS:
         raise ValueError
@@ -184,10 +188,12 @@ class Config:
     native_after = Setting(
         "FUNCGRAD_NATIVE_AFTER",
         lambda: 1000,
-        _check_natural,
-        "a whole number, 0 or more",
-        """How many eager operations run before native code is made for those that come again, by default 1000; 0 for
-        native code from the first one on. It counts until that happens. Environment variable FUNCGRAD_NATIVE_AFTER.""",
+        _check_natural_or_never,
+        "a whole number, 0 or more, or None or 'never'",
+        """How many eager operations, those outside of `jit`, NumPy computes before native code is made for such as come
+        again: by default 1000, since it takes a while to load what that needs; 0 for native code from the first
+        operation on; None or "never" to leave them all to NumPy. Where functions such as `tanh` are rounded, both may
+        differ in the last digit. Environment variable FUNCGRAD_NATIVE_AFTER.""",
     )
     cache_folder = Setting(
         "FUNCGRAD_CACHE",

@@ -15,6 +15,10 @@ if "FUNCGRAD_CACHE" not in os.environ:
 os.environ["FUNCGRAD_CHECK_ANNOTATIONS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# Tests compare what they compute one after the other, so all of it is computed by NumPy, or with
+# FUNCGRAD_NATIVE_AFTER=0 by native code. test_native_eager.py is about the latter.
+os.environ.setdefault("FUNCGRAD_NATIVE_AFTER", "never")
+
 import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings

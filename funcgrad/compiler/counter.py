@@ -5,6 +5,7 @@ This is imported with the library, and so imports nothing that takes time.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -14,6 +15,11 @@ from funcgrad.array import ConcreteArray
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.operators import METHODS
+
+
+def is_wanted() -> bool:
+    """Whether eager operations may be native."""
+    return config.native_after is not None and config.compiler != "reference"
 
 
 class Counter:
@@ -30,6 +36,7 @@ class Counter:
 
     def __init__(self):
         self.count = 0
+        self._limit: float | None = None  # of the count, until which nothing happens; None while nobody has asked
         self.python_call: Callable[..., Any] = Primitive.__call__
         self.eager: Any = None
         self._counting: list[str] = []
@@ -46,16 +53,19 @@ class Counter:
         @wraps(function)
         def counted(*arguments: Any, **params: Any) -> Any:
             self.count += 1
-            if self.count > config.native_after:
+            if self._limit is None or self.count > self._limit:
                 self.take_over()
             return function(*arguments, **params)
 
         return counted
 
-    def take_over(self) -> None:
-        """Ends the counting, and puts native code in its place if this Python can have it."""
-        if config.compiler == "reference":
-            self.count = 0  # as long as that is set
+    def take_over(self, *_: Any) -> None:
+        """Ends the counting, if it is time, and puts native code in its place if this Python can have it."""
+        if self._limit is None:
+            config.watch("native_after", self.take_over)
+            config.watch("compiler", self.take_over)
+        self._limit = float(config.native_after or 0) if is_wanted() else math.inf
+        if self.count <= self._limit:
             return
         with self._lock:
             if not self._counting:

@@ -22,6 +22,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
+from funcgrad.compiler.counter import is_wanted
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
 from funcgrad.compiler.memory import keep_freed_memory
@@ -61,11 +62,11 @@ class Eager:
             python_call,
             LinearStep.__call__,
             forward_mode,
-            parallel_address(),
         )
         self.bridge.set_up([self._direct_operation(direct, is_function=False) for direct in METHODS])
-        self._watch_compiler(config.compiler)
-        config.watch("compiler", self._watch_compiler)
+        self._watch()
+        config.watch("compiler", self._watch)
+        config.watch("native_after", self._watch)
         for number, direct in enumerate(METHODS):
             setattr(ConcreteArray, direct.name, self.bridge.method(number, direct.name, direct.usual.__doc__))
         for direct in FUNCTIONS:
@@ -78,8 +79,8 @@ class Eager:
         LinearStep.__call__ = self.bridge.linear_step_call()
         forward_mode[3].__call__ = self.bridge.backward_call()
 
-    def _watch_compiler(self, name: str) -> None:
-        self.bridge.enable(name != "reference")
+    def _watch(self, *_: Any) -> None:
+        self.bridge.enable(is_wanted())
 
     def _direct_operation(self, direct: Direct, is_function: bool) -> Operation:
         """The record of an operator or a function."""
@@ -122,6 +123,9 @@ class Eager:
         if all(are_numbers):
             are_numbers = [False] * len(operands)
         entry = operation.entries[dtype]
+        if entry.has_kernel(are_numbers):  # but no threads
+            self.bridge.set_parallel(parallel_address())
+            return True
         key = id(entry), *are_numbers
         self._asked[key] = count = self._asked.get(key, 0) + 1
         if count < ASKED_OFTEN and config.native_after:

@@ -1,7 +1,6 @@
-"""One elementwise primitive as native code, for arrays of any length: what eager operations run.
+"""One elementwise primitive as native code: what eager operations run.
 
-The code is the kernel that a compiled Program has for the same primitive, with two differences. It does not know how
-long the arrays are, and each operand is an array or a single number, which stands for an array of equal ones.
+What is kept in the cache is found here without loading what makes it, `single_kernel`.
 """
 
 from __future__ import annotations
@@ -10,35 +9,9 @@ from collections.abc import Sequence
 
 import numpy
 
-from funcgrad import dtypes
-from funcgrad.compiler.llvm import kernel_text
-from funcgrad.compiler.loops import (
-    UNKNOWN_EXTENT,
-    Axis,
-    Buffer,
-    Index,
-    Kernel,
-    Loop,
-    Store,
-    axis_index,
-    constant_index,
-    expressions_in,
-    forget_expressions,
-    load,
-)
-from funcgrad.compiler.lower_complex import Complex, Value, lower, supports
+from funcgrad.compiler.lower_complex import supports
 from funcgrad.compiler.machine import Loaded, code_key, host_target, kept
-from funcgrad.compiler.module import Module
-from funcgrad.compiler.native import LEVEL, _compiling
-from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
 from funcgrad.core import Primitive
-
-LITTLE_WORK, LEAST_CHUNK = 4, 1 << 12
-
-ENTRY = """define void @entry(ptr %context, i64 %low, i64 %high) #0 {
-  call void @kernel(ptr %context, i64 %low, i64 %high)
-  ret void
-}"""
 
 
 def has_kernel(primitive: Primitive, operands: Sequence[numpy.dtype]) -> bool:
@@ -46,60 +19,23 @@ def has_kernel(primitive: Primitive, operands: Sequence[numpy.dtype]) -> bool:
     return supports(primitive, operands, {})
 
 
-def single_kernel(
+def loaded_single(
     primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
-) -> Kernel:
-    """The kernel of a primitive.
+) -> Loaded:
+    """The functions of `single_kernel.single_ir` in memory.
 
     Arguments:
         primitive: an elementwise primitive without params, for which `has_kernel` holds.
         operands: the dtypes of the operands.
         result: the dtype of the result.
         numbers: which of the operands are single numbers.
-
-    Returns:
-        A kernel whose arguments are the operands, in their order, and the result.
     """
-    axis = Axis(UNKNOWN_EXTENT, "i")
-    place = axis_index(axis)
-    buffers = [_buffer(dtype, f"x{number}") for number, dtype in enumerate(operands)]
-    places = [constant_index(0) if is_number else place for is_number in numbers]
-    value: Value = lower(primitive, [_element(*x) for x in zip(buffers, operands, places, strict=True)], {})
-    target = _buffer(result, "y")
-    if isinstance(value, Complex):
-        stores = [Store(target, place * 2, value.real), Store(target, place * 2 + 1, value.imaginary)]
-    else:
-        stores = [Store(target, place, value)]
-    return Kernel([*buffers, target], [target], [Loop(axis, [*stores], "parallel vector")], primitive.name)
 
+    def ir() -> str:
+        from funcgrad.compiler.single_kernel import single_ir
 
-def _buffer(dtype: numpy.dtype, name: str) -> Buffer:
-    """A buffer of any length; a complex number is two numbers, one after the other."""
-    return Buffer(2 * UNKNOWN_EXTENT, dtypes.real_of(dtype), name)
+        return single_ir(primitive, operands, result, numbers)
 
-
-def _element(buffer: Buffer, dtype: numpy.dtype, place: Index) -> Value:
-    if dtype.kind == "c":
-        return Complex(load(buffer, place * 2), load(buffer, place * 2 + 1))
-    return load(buffer, place)
-
-
-def loaded_single(
-    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
-) -> tuple[Loaded, int]:
-    """The code of `single_kernel` in memory, and how many elements are worth another thread.
-
-    The code is a function `void entry(ptr context, i64 low, i64 high)`, where `context` points to the addresses of the
-    operands and of the result.
-    """
-    with _compiling:
-        kernel = single_kernel(primitive, operands, result, numbers)
-        work = sum(1 for _ in expressions_in(kernel.body))
-        target = host_target()
-        module = Module(target)
-        module.functions += [kernel_text(module, kernel, "kernel"), ENTRY]
-        ir = module.text()
-        forget_expressions()
-        loaded = kept(code_key(ir, target, LEVEL), lambda: ir, ["entry"], target, LEVEL)
-    chunk = max(LEAST_CHUNK, ELEMENTS_A_CHUNK * LITTLE_WORK // max(work, LITTLE_WORK))
-    return loaded, -(-chunk // 128) * 128
+    target = host_target()
+    name = f"{primitive.name} {[str(x) for x in operands]} {result} {[bool(x) for x in numbers]}"
+    return kept(code_key(name, target), ir, ["entry", "chunk"], target)

@@ -36,8 +36,7 @@ from funcgrad.compiler.bridge.layout import (
     slots,
 )
 from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
-from funcgrad.compiler.cache import cached
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import code_key, host_target, kept
 from funcgrad.core import Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
 from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
@@ -214,8 +213,7 @@ class Entry:
     Arguments:
         operands: the dtypes of the operands.
         result: the dtype of the result.
-        make: makes the kernel for operands of which these are single numbers: gives the code in memory, and how many
-            elements of a large array go to one thread. None if there are no kernels.
+        make: makes the kernel for operands of which these are single numbers; None if there are no kernels.
     """
 
     __slots__ = ("codes", "make_kernel", "operands", "result", "words")
@@ -224,7 +222,7 @@ class Entry:
         self,
         operands: Sequence[numpy.dtype],
         result: numpy.dtype,
-        make: Callable[[Sequence[bool]], tuple[Any, int]] | None,
+        make: Callable[[Sequence[bool]], Any] | None,
     ):
         self.operands, self.result, self.make_kernel = operands, result, make
         self.codes: list[object] = []
@@ -241,17 +239,25 @@ class Entry:
             for mask in range(1 << MOST_OPERANDS):
                 self._put(mask, NEVER)
 
+    def has_kernel(self, numbers: Sequence[bool]) -> bool:
+        """Whether there is the kernel for operands of which these are single numbers."""
+        return bool(self.words.array[ENTRY["kernels"] // 8 + _mask(numbers)])
+
     def make(self, numbers: Sequence[bool]) -> None:
-        """Makes the kernel for operands of which these are single numbers, unless there is one."""
-        mask = sum(1 << place for place, is_number in enumerate(numbers) if is_number)
-        if self.make_kernel is not None and not self.words.array[ENTRY["kernels"] // 8 + mask]:
-            code, chunk = self.make_kernel(numbers)
+        """Makes that kernel."""
+        if self.make_kernel is not None:
+            code = self.make_kernel(numbers)
             self.codes.append(code)
+            chunk = ctypes.CFUNCTYPE(ctypes.c_int64)(code.addresses["chunk"])()
             self.words["chunk"], self.words["little"] = chunk, chunk // 2
-            self._put(mask, code.addresses["entry"])
+            self._put(_mask(numbers), code.addresses["entry"])
 
     def _put(self, mask: int, address: int) -> None:
         self.words.array[ENTRY["kernels"] // 8 + mask] = address
+
+
+def _mask(numbers: Sequence[bool]) -> int:
+    return sum(1 << place for place, is_number in enumerate(numbers) if is_number)
 
 
 class Operation:
@@ -289,7 +295,6 @@ class EagerBridge:
         stubs: for each method how many operands it has, and whether it is reflected.
         python_call, python_step: the methods of `Primitive` and `LinearStep` that do what builtins leave to them.
         forward_mode: see `counter`.
-        parallel: the address of the function that divides work among threads.
     """
 
     def __init__(
@@ -298,14 +303,14 @@ class EagerBridge:
         python_call: Callable[..., Any],
         python_step: Callable[..., Any],
         forward_mode: tuple[type, type, type, type],
-        parallel: int,
     ):
         forward, linearize, dual, self._backward = forward_mode
         backward = self._backward
-        ir = eager_ir(stubs, dual)
+        target = host_target()
         names = ["set_up", "function1", "functions", "primitive", "linear_step", "backward"]
         names += [f"method{number}" for number in range(len(stubs))]
-        self._code = load(cached(ir.encode(), lambda: object_code(ir, host_target())), names)
+        key = code_key(f"eager builtins {stubs}", target)
+        self._code = kept(key, lambda: eager_ir(stubs, dual), names, target)
         self.stubs = tuple(stubs)
         api = ctypes.pythonapi
         functions = {
@@ -345,7 +350,7 @@ class EagerBridge:
         objects |= {"variable": Variable, "equation": Equation, "stage": StageTracer, "record": Record}
         objects |= {"forward": forward, "linearize": linearize, "dual": dual}
         known |= {name: id(x) for name, x in objects.items()} | {"new_array": numpy_function(API_NEW_ARRAY)}
-        self.process = Words(EAGER, 8 * len(EAGER), objects, parallel=parallel, **known)
+        self.process = Words(EAGER, 8 * len(EAGER), objects, **known)
         self._operations: list[Operation | None] = [None] * len(stubs)
         self._definitions: list[MethodDefinition] = []
 
@@ -365,6 +370,10 @@ class EagerBridge:
     def enable(self, enabled: bool) -> None:
         """Whether kernels are used, or everything is left to Python."""
         self.process["enabled"] = int(enabled)
+
+    def set_parallel(self, address: int) -> None:
+        """Where the function is that divides work among threads, for large arrays."""
+        self.process["parallel"] = address
 
     def _definition(self, name: str, symbol: str, flags: int, doc: str | None) -> int:
         text = None if doc is None else doc.encode()

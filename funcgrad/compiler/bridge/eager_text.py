@@ -4,7 +4,7 @@ From below: whether a transform is at work (`calm`), what the operands are (`num
 of the result (`wrap`), and the builtins themselves: methods of arrays, and functions.
 
 `apply` gives the result, null with an error, or one of two numbers that are no addresses: UNUSUAL for operands that it
-leaves to Python, and MISSING for those of which it has no kernel yet.
+leaves to Python, and MISSING for those of which it has no kernel yet, or no threads to run it on.
 """
 
 from __future__ import annotations
@@ -382,6 +382,13 @@ def apply_text(arity: int) -> str:
         "  switch i64 %code.number, label %make [i64 0, label %missing  i64 NEVER, label %unusual]",
         "make:",
         f"  %size = call i64 @size(ptr %shape.array{last})",
+        "  %little = field i64 %entry ENTRY.little",
+        "  %is.little = icmp sle i64 %size, %little",
+        "  %parallel = field ptr %process EAGER.parallel",
+        "  %has.pool = icmp ne ptr %parallel, null",
+        "  %can.run = or i1 %is.little, %has.pool",
+        "  br i1 %can.run, label %allocate, label %missing",
+        "allocate:",
         f"  %ndim = field i32 %shape.array{last} ARRAY.ndim",
         f"  %lengths = field ptr %shape.array{last} ARRAY.shape",
         "  %new.array = field ptr %process EAGER.new_array",
@@ -400,8 +407,6 @@ def apply_text(arity: int) -> str:
         "  store i64 %result.item, ptr %step",
         "  %result = field ptr %y ARRAY.data",
         f"  put %context {arity} %result",
-        "  %little = field i64 %entry ENTRY.little",
-        "  %is.little = icmp sle i64 %size, %little",
         "  %length = load i64, ptr %inner",
         "  %whole = icmp eq i64 %length, 0",
         "  br i1 %is.little, label %locked, label %unlocked0",

@@ -1,0 +1,100 @@
+"""One elementwise primitive as a kernel, for arrays of any length.
+
+It is the kernel that a compiled Program has for the same primitive, with two differences. It does not know how long the
+arrays are, and each operand is an array or a single number, which stands for an array of equal ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+
+from funcgrad import dtypes
+from funcgrad.compiler.llvm import kernel_text
+from funcgrad.compiler.loops import (
+    UNKNOWN_EXTENT,
+    Axis,
+    Buffer,
+    Index,
+    Kernel,
+    Loop,
+    Store,
+    axis_index,
+    constant_index,
+    expressions_in,
+    forget_expressions,
+    load,
+)
+from funcgrad.compiler.lower_complex import Complex, Value, lower
+from funcgrad.compiler.machine import host_target
+from funcgrad.compiler.module import Module
+from funcgrad.compiler.native import _compiling
+from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
+from funcgrad.core import Primitive
+
+LITTLE_WORK, LEAST_CHUNK = 4, 1 << 12
+
+ENTRY = """define void @entry(ptr %context, i64 %low, i64 %high) #0 {
+  call void @kernel(ptr %context, i64 %low, i64 %high)
+  ret void
+}"""
+CHUNK = """define i64 @chunk() #0 {{
+  ret i64 {}
+}}"""
+
+
+def single_kernel(
+    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
+) -> Kernel:
+    """The kernel of a primitive.
+
+    Arguments:
+        primitive: an elementwise primitive without params, for which `has_kernel` holds.
+        operands: the dtypes of the operands.
+        result: the dtype of the result.
+        numbers: which of the operands are single numbers.
+
+    Returns:
+        A kernel whose arguments are the operands, in their order, and the result.
+    """
+    axis = Axis(UNKNOWN_EXTENT, "i")
+    place = axis_index(axis)
+    buffers = [_buffer(dtype, f"x{number}") for number, dtype in enumerate(operands)]
+    places = [constant_index(0) if is_number else place for is_number in numbers]
+    value: Value = lower(primitive, [_element(*x) for x in zip(buffers, operands, places, strict=True)], {})
+    target = _buffer(result, "y")
+    if isinstance(value, Complex):
+        stores = [Store(target, place * 2, value.real), Store(target, place * 2 + 1, value.imaginary)]
+    else:
+        stores = [Store(target, place, value)]
+    return Kernel([*buffers, target], [target], [Loop(axis, [*stores], "parallel vector")], primitive.name)
+
+
+def _buffer(dtype: numpy.dtype, name: str) -> Buffer:
+    """A buffer of any length; a complex number is two numbers, one after the other."""
+    return Buffer(2 * UNKNOWN_EXTENT, dtypes.real_of(dtype), name)
+
+
+def _element(buffer: Buffer, dtype: numpy.dtype, place: Index) -> Value:
+    if dtype.kind == "c":
+        return Complex(load(buffer, place * 2), load(buffer, place * 2 + 1))
+    return load(buffer, place)
+
+
+def single_ir(
+    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
+) -> str:
+    """The code of `single_kernel`.
+
+    `void entry(ptr context, i64 low, i64 high)` computes; `context` points to the addresses of the operands and of the
+    result. `i64 chunk()` says how many elements are worth another thread.
+    """
+    with _compiling:
+        kernel = single_kernel(primitive, operands, result, numbers)
+        work = sum(1 for _ in expressions_in(kernel.body))
+        chunk = max(LEAST_CHUNK, ELEMENTS_A_CHUNK * LITTLE_WORK // max(work, LITTLE_WORK))
+        module = Module(host_target())
+        module.functions += [kernel_text(module, kernel, "kernel"), ENTRY, CHUNK.format(-(-chunk // 128) * 128)]
+        forget_expressions()
+        return module.text()
