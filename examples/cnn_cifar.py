@@ -173,7 +173,7 @@ def save_results(network, states, history, examples, classes):
         right.subplots(3, 5).flat, examples, predict(network, states, images).tolist(), strict=True
     ):
         axes.imshow(example["image"])
-        axes.set_title(classes[label], color="tab:green" if label == example["label"] else "tab:red", fontsize=9)
+        axes.set_title(classes[label], color="tab:green" if label == example["label"] else "tab:red", fontsize=8)
         axes.set_axis_off()
     figure.savefig(FOLDER / "cnn_cifar.png", dpi=120)
     pyplot.close(figure)

@@ -91,17 +91,16 @@ def predict(network, state, images):
 
 def train(network, images, labels, test_images, test_labels, key):
     """Train for EPOCHS passes through the data; gives the network, its state, and the mean loss of every pass."""
+    key, shuffle_key = fg.random.split(key)
+    dataset = fg.data.ArrayDataset((images, labels))
+    loader = fg.data.DataLoader(dataset, BATCH_SIZE, shuffle_key=shuffle_key, drop_last=True)
     state, optimizer_state = network.initial_state(), optimizer.init(network)
     history = []
     for epoch in range(EPOCHS):
-        key, shuffle_key = fg.random.split(key)
-        order = fg.random.permutation(shuffle_key, TRAIN_SIZE)
         total = 0.0
-        for batch in order[: BATCHES * BATCH_SIZE].reshape(BATCHES, BATCH_SIZE):
+        for batch in loader:
             key, step_key = fg.random.split(key)
-            network, state, optimizer_state, value = train_step(
-                network, state, optimizer_state, images[batch], labels[batch], step_key
-            )
+            network, state, optimizer_state, value = train_step(network, state, optimizer_state, *batch, step_key)
             total += float(value)
         history.append(total / BATCHES)
         accuracy = float((predict(network, state, test_images) == test_labels).mean())
@@ -162,7 +161,7 @@ def main(seed=0):
     predictions = predict(network, state, test_images)
     mistakes = int((predictions != test_labels).sum())
     result = 1 - mistakes / len(test_labels)
-    print(f"\nTest accuracy on {len(test_labels)} digits that it has not seen: {result:.1%} ({mistakes} mistakes)")
+    print(f"\nTest accuracy on {len(test_labels)} digits that it has not seen: {result:.1%} ({mistakes} wrong)")
 
     # In the picture, digits that were read wrong come first.
     order = np.argsort(predictions == test_labels)[:9]

@@ -66,14 +66,13 @@ def accuracy(network, images, labels):
 
 def train(network, images, labels, test_images, test_labels, key):
     """Train for EPOCHS passes through the data; gives the network and the mean loss of every pass."""
+    loader = fg.data.DataLoader(fg.data.ArrayDataset((images, labels)), BATCH_SIZE, shuffle_key=key, drop_last=True)
     state = optimizer.init(network)
     history = []
     for epoch in range(EPOCHS):
-        key, shuffle_key = fg.random.split(key)
-        order = fg.random.permutation(shuffle_key, TRAIN_SIZE)
         total = 0.0
-        for batch in order[: BATCHES * BATCH_SIZE].reshape(BATCHES, BATCH_SIZE):
-            network, state, value = train_step(network, state, images[batch], labels[batch])
+        for batch in loader:
+            network, state, value = train_step(network, state, *batch)
             total += float(value)
         history.append(total / BATCHES)
         if (epoch + 1) % 5 == 0 or epoch == 0:
@@ -151,7 +150,7 @@ def main(seed=0):
     predictions = predict(network, test_images)
     mistakes = int((predictions != test_labels).sum())
     result = accuracy(network, test_images, test_labels)
-    print(f"\nTest accuracy on {len(test_labels)} digits that it has not seen: {result:.1%} ({mistakes} mistakes)\n")
+    print(f"\nTest accuracy on {len(test_labels)} digits that it has not seen: {result:.1%} ({mistakes} wrong)\n")
     show_predictions(test_images[:5], test_labels[:5], predictions[:5])
 
     # In the picture, digits that were read wrong come first.

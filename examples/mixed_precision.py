@@ -86,6 +86,7 @@ def save_results(histories):
     right.plot(range(1, len(history) + 1), [metrics["loss scale"] for metrics in history])
     right.set(xlabel="epoch", ylabel="mean loss scale", yscale="log", title="The loss scale of float16")
     for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.savefig(FOLDER / "mixed_precision.png", dpi=120)
     pyplot.close(figure)
