@@ -208,11 +208,11 @@ def test_caps_of_others():
 def test_the_setting_counts():
     with config.override(vector_bits=None):
         host = host_target().vector_bytes
-    for bits in (0, 128, 256, 512):
-        with config.override(vector_bits=bits):
-            assert host_target().vector_bytes == min(host, bits // 8)
-            assert host_target() is host_target()
-    assert host_target().vector_bytes == host
+        for bits in (0, 128, 256, 512):
+            with config.override(vector_bits=bits):
+                assert host_target().vector_bytes == min(host, bits // 8)
+                assert host_target() is host_target()
+        assert host_target().vector_bytes == host
 
 
 @pytest.mark.parametrize("bits", [128, 256, 512])

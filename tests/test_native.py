@@ -173,3 +173,58 @@ def test_results_of_a_convolution_may_have_any_order_of_axes(out_spec):
 
     for seed in range(3):
         check(convolve, array(1, 5, 5, 5, seed=seed), array(1, 2, 2, 2, seed=seed + 10))
+
+
+# Numbers of all kinds
+
+
+def numbers(dtype, *shape, seed=0):
+    values = numpy.random.default_rng(seed).standard_normal((2, *shape)) * 2
+    dtype = fg.dtypes.canonical(dtype)
+    return fg.array((values[0] + 1j * values[1]).astype(dtype) if dtype.kind == "c" else values[0].astype(dtype))
+
+
+def adding_at(x, place):
+    return x.at[place].add(x[:2]), x.at[0, place].set(x[0, :2])
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (fnp.sum(x), fnp.sum(x * x, 0), fnp.mean(x, 1), fnp.prod(x, 1)),
+        lambda x: (fnp.cumsum(x, 0), fnp.cumprod(x, 1), fnp.flip(fnp.cumsum(fnp.flip(x), 1))),
+        lambda x: (x[fnp.array([2, 0, 9])], x[:, fnp.array([1, 1])], x.at[7].get(mode="fill", fill_value=0)),
+        lambda x: adding_at(x, fnp.array([1, 1])),
+        lambda x: (fnp.concatenate([x, x[::-1]], 1), fnp.pad(x, ((1, 0), (2, 3))), fnp.roll(x, 2, 0)),
+        lambda x: fg.lax.dynamic_update_slice(x, x[:2, :2] * 2, (1, fnp.array(2))),
+        lambda x: fg.lax.reduce_window(x, 0, fg.lax.add, (2, 2), (1, 2), "SAME"),
+        lambda x: fg.lax.conv_general_dilated(x[None, None], x[None, None, :2, :3], (1, 1), "SAME"),
+        lambda x: fnp.zeros((2, 0), x.dtype) @ fnp.zeros((0, 3), x.dtype) + x[0, 0],
+    ],
+    ids=["reductions", "running", "gather", "scatter", "joining", "update", "windows", "convolution", "nothing"],
+)
+def test_complex_and_short_numbers_are_native(function, dtype):
+    x = numbers(dtype, 4, 5)
+    assert fg.jit(function).lower(x).host_calls == []
+    check(function, x, tolerance={"complex64": 1e-5, "complex128": 1e-12, "float16": 4e-3, "bfloat16": 4e-2}[dtype])
+
+
+@pytest.mark.native
+def test_the_parts_of_complex_sums_are_in_one_loop():
+    (kernel,) = kernels(lambda x: fnp.sum(x * x, 1), numbers("complex64", 3, 5))
+    assert str(kernel).count("vector for") == 1
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("wanted", ["int32", "float32", "complex64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+def test_convolutions_may_have_results_of_a_wider_dtype(dtype, wanted):
+    x = fg.array(numpy.random.default_rng(0).integers(0, 100, (1, 2, 9)).astype(dtype))
+
+    def convolve(x):
+        return fg.lax.conv_general_dilated(x, x[:, :, 2:5], (1,), "SAME", preferred_element_type=wanted)
+
+    assert fg.jit(convolve).lower(x).host_calls == []
+    check(convolve, x)

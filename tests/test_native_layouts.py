@@ -45,6 +45,25 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         [floats(515, 130)],
     ),
     "softmax down columns": (lambda x: softmax(x, 0), [floats(300, 70)]),
+    # several results of one pass, and few long rows
+    "two functions of each element": (lambda x, y: (np.sin(x), np.cos(x) * y, x + 1.0), [floats(900), floats(900)]),
+    "statistics of all elements": (
+        lambda x: (np.mean(x), np.max(x), np.sum(x * x), np.var(x)),
+        [floats(40_003)],
+    ),
+    "statistics of rows and columns": (
+        lambda x: (np.mean(x, axis=1), np.max(x, axis=1), np.min(x, axis=0), np.sum(x, axis=0), np.sum(np.abs(x))),
+        [floats(300, 130)],
+    ),
+    "a long softmax": (lambda x: softmax(x, 0), [floats(70_000)]),
+    "two long rows of unit length": (
+        lambda x: x / np.sqrt(np.sum(x * x, axis=1, keepdims=True)),
+        [floats(2, 33_000)],
+    ),
+    "one after the other": (
+        lambda x: (np.sum(x), np.sum(x * np.sum(x)), np.exp(x - np.max(x))),
+        [floats(500) * 0.1],
+    ),
     # transposes
     "transpose": (lambda x: np.transpose(x) * 2.0, [floats(100, 67)]),
     "sum with a transpose": (lambda x, y: x + y.T * np.arange(70), [floats(51, 70), floats(70, 51)]),
@@ -131,5 +150,7 @@ def test_agrees_with_the_reference(name: str, bits: int) -> None:
         assert x.dtype == y.dtype and x.shape == y.shape
         tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}.get(str(x.dtype), 0)
         scale = numpy.nanmax(numpy.abs(numpy.asarray(y).astype(float)))
-        numpy.testing.assert_allclose(numpy.asarray(x), numpy.asarray(y), rtol=20 * tolerance, atol=2 * tolerance * scale)
+        numpy.testing.assert_allclose(
+            numpy.asarray(x), numpy.asarray(y), rtol=20 * tolerance, atol=2 * tolerance * scale
+        )
         numpy.testing.assert_array_equal(numpy.asarray(x), numpy.asarray(z))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy
 
+from funcgrad import dtypes
 from funcgrad.compiler.loops import (
     INT32,
     INT64,
@@ -33,7 +34,7 @@ from funcgrad.compiler.loops import (
     select,
     unflatten,
 )
-from funcgrad.compiler.lower_complex import lower, supports
+from funcgrad.compiler.lower_complex import Complex, choose, lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, reduced_count
 from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive
@@ -110,8 +111,11 @@ def _rev(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expre
     return readers[0](tuple(turned))
 
 
-def _iota(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+def _iota(index: Indices, readers: Sequence[Reader], equation: Equation) -> Any:
     number, dtype = index_value(index[equation.params["axis"]]), equation.params["dtype"]
+    if dtype.kind == "c":
+        part = dtypes.real_of(dtype)
+        return Complex(convert(number, part), constant(0, part))
     return convert(number, dtype)
 
 
@@ -146,7 +150,7 @@ def _dynamic_slice(index: Indices, readers: Sequence[Reader], equation: Equation
     return readers[0](tuple(places))
 
 
-def _gather(index: Indices, readers: Sequence[Reader], equation: Equation) -> Expression:
+def _gather(index: Indices, readers: Sequence[Reader], equation: Equation) -> Any:
     x, *numbers = equation.operands
     axes, mode = equation.params["axes"], equation.params["mode"]
     count = len(numbers[0].shape) if numbers else 0
@@ -160,10 +164,17 @@ def _gather(index: Indices, readers: Sequence[Reader], equation: Equation) -> Ex
             within = position.greater_equal(0) & position.less(x.shape[axis])
             inside = within if inside is None else inside & within
         places[axis] = clamped(position, 0, x.shape[axis] - 1)
+    filling: Any = fill_value(x.dtype) if mode == "fill" else 0
+    if x.dtype.kind == "c":
+        filling = Complex(*(constant(part, dtypes.real_of(x.dtype)) for part in (filling, 0)))
+    else:
+        filling = constant(filling, x.dtype)
+    if 0 in x.shape:  # where nothing is inside
+        return filling
     value = readers[0](tuple(places))
     if inside is None:
         return value
-    return select(inside, value, constant(fill_value(x.dtype) if mode == "fill" else 0, x.dtype))
+    return choose(inside, value, filling) if isinstance(value, Complex) else select(inside, value, filling)
 
 
 MOVEMENTS: dict[Primitive, Rule] = {
@@ -289,12 +300,12 @@ def element_rule(equation: Equation) -> Rule | None:
     """The rule for an equation, or None if its elements are not computed one by one, or not natively."""
     primitive, moved = equation.primitive, movement_rule(equation)
     if moved is not None:
-        return moved if primitive is not iota or is_real(*equation.results) else None
+        return moved
     if primitive in REDUCTIONS and not is_reduction(equation):
         return _written_out if is_real(*equation.operands) else None
     if primitive in LOOKUPS:
         x = equation.operands[0]
-        if not is_real(x) or 0 in x.shape or (primitive in SINGLE_WRITES and own_axes(equation) is None):
+        if primitive in SINGLE_WRITES and (not is_real(x) or 0 in x.shape or own_axes(equation) is None):
             return None
         return LOOKUPS[primitive]
     return _elementwise if supports(primitive, [x.dtype for x in equation.operands], equation.params) else None

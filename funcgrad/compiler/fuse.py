@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
-from funcgrad.compiler.loops import Axis, Buffer, Expression, constant_index, flatten, load
+from funcgrad.compiler.expand import expanded_program
+from funcgrad.compiler.loops import Axis, Buffer, constant_index, flatten, load
+from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, is_reduction, reduced_axes
@@ -34,6 +37,9 @@ from funcgrad.primitives.counting import iota
 from funcgrad.primitives.elementwise import stop_gradient
 from funcgrad.primitives.movement import concatenate
 from funcgrad.program import Equation, Program, Variable
+
+LONGEST_ROW = 1 << 18  # elements of a row that is gone through several times
+FEW_ROWS, LONG_ROW = 8, 1 << 15  # rows, and elements of one, such that each row is divided among threads
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,13 @@ class Part:
     def index(self, index: Indices) -> Indices:
         """The index into the whole of an element of the part."""
         return (*index[: self.axis], index[self.axis] + self.start, *index[self.axis + 1 :])
+
+
+def is_long(outer: Sequence[Axis], inner: Sequence[Axis]) -> bool:
+    """Whether rows do not stay in the cache until they are gone through again, or are so few and long that it is better
+    to divide each of them among threads."""
+    count, length = (math.prod(axis.extent for axis in axes) for axes in (outer, inner))
+    return length > LONGEST_ROW or (count < FEW_ROWS and length >= LONG_ROW)
 
 
 class Fuser:
@@ -157,10 +170,11 @@ class Fuser:
             for x in equation.operands:
                 self.note_read(cluster, x, broadcast_index(index, x.shape, shape))
 
-    def noted_element(self, cluster: Cluster, x: Any, index: Indices) -> Expression:
+    def noted_element(self, cluster: Cluster, x: Any, index: Indices) -> Value:
         """Note that a rule reads an element; something of the same kind stands in for it."""
         self.note_read(cluster, x, index)
-        return load(Buffer(math.prod(x.shape), x.dtype), flatten(index, x.shape))
+        part = load(Buffer(math.prod(x.shape), dtypes.real_of(x.dtype)), flatten(index, x.shape))
+        return Complex(part, part) if x.dtype.kind == "c" else part
 
     # Finding a cluster
 
@@ -243,7 +257,7 @@ class Fuser:
         """Let every reader compute a result for itself."""
         (result,) = equation.results
         self.inlined[result] = equation
-        for read in self.reads.pop(result):
+        for read in self.reads.pop(result, ()):
             read.cluster.reads.remove(read)
             self.reader_is_full = result in read.cluster.read_by_full
             self.note_reads(read.cluster, equation, read.index)
@@ -290,6 +304,8 @@ class Fuser:
         """Make the last axes of a cluster inner ones, so that `index` runs over the outer ones."""
         for count in range(len(cluster.axes)):
             if element_index(cluster.axes[:count], shape) == index:
+                if is_long(cluster.axes[:count], cluster.axes[count:]):
+                    return None
                 cluster.inner = frozenset(cluster.axes[count:])
                 return OUTER
         return None
@@ -325,6 +341,8 @@ class Fuser:
                 return None
             inner_last = all(axis in cluster.inner for axis in cluster.axes[len(cluster.outer) :])
             if trailing and inner_last:
+                if result in cluster.read_by_full and is_long(cluster.outer, cluster.axes[len(cluster.outer) :]):
+                    return None
                 return OUTER if cluster.index(x.shape, FULL) is not None else None
             # Reduced axes that are not the last ones mean that each pass goes through all of memory again.
             same = [(axis in cluster.inner, axis.extent) for axis in cluster.axes] == lengths
@@ -419,6 +437,6 @@ QUICK = frozenset(
 
 def fuse(program: Program) -> Fuser:
     """Group the equations of a Program."""
-    fuser = Fuser(program)
+    fuser = Fuser(expanded_program(program))
     fuser.run()
     return fuser

@@ -58,7 +58,7 @@ from funcgrad.compiler.loops import (
     load,
     unflatten,
 )
-from funcgrad.compiler.lower_complex import Complex, Value
+from funcgrad.compiler.lower_complex import Complex, Value, parts_of
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
@@ -351,8 +351,6 @@ class LoopWriter:
         both = [read for read in self.cluster.reads if read.index is not None and self.is_table(read.index, outer[-1])]
         if not both:  # all that is read stays in the cache
             return False
-        if any(self.level(x) == FULL for x in self.stored):
-            return False
         width = math.prod(axis.extent for axis in outer[-1])
         size = width * max(collecting_dtype(self.definition[x]).itemsize for x in reductions)
         height = math.prod(axis.extent for axis in self.inner_groups[-1])
@@ -385,17 +383,18 @@ class LoopWriter:
                 continue
             step = Axis(count // at_a_time, f"k{len(around)}")
             values: dict[Variable, list[Any]] = {x: [] for x in sums}
+            stores: list[Statement] = []
             for row in range(at_a_time):
                 place = axis_index(step) * at_a_time + (first + row)
                 if self.part is not None and not around:
                     place = axis_index(self.part) * extent + place
                 self.values |= zip(last, unflatten(place, [axis.extent for axis in last]), strict=True)
                 self.compute_members(0)
+                stores += [store for x in self.stored if self.level(x) == FULL for store in self.store(x, 0)]
                 for x in sums:
                     operand = self.definition[x].operands[0]
                     value: Any = self.element(operand, self.index(operand.shape, FULL), 0)
                     values[x].append(convert(value, dtypes_of[x]))
-            stores: list[Statement] = []
             for x, found in values.items():
                 while len(found) > 1:  # two and two, which is more exact than one after the other
                     found = [binary(operations[x], *found[n : n + 2]) for n in range(0, len(found), 2)]
@@ -593,9 +592,8 @@ class LoopWriter:
         level = self.level(x)
         value: Any = self.member(x, number) if level == FULL or not self.cluster.inner else self.outer_value(x)
         buffer, place = self.destination(x, self.index(x.shape, level))
-        if isinstance(value, Complex):
-            return [Store(buffer, place * 2, value.real), Store(buffer, place * 2 + 1, value.imaginary)]
-        return [Store(buffer, place, value)]
+        parts = parts_of(value)
+        return [Store(buffer, place * len(parts) + number, part) for number, part in enumerate(parts)]
 
     def destination(self, x: Variable, index: Indices) -> tuple[Buffer, Index]:
         """Where the element of a result at an index is stored."""

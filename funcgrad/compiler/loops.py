@@ -545,7 +545,9 @@ def bitcast(x: Expression, dtype: numpy.dtype) -> Expression:
 
 
 class Accumulator:
-    """A number that a loop collects: the `operation` (one of add, mul, min, max, and, or) of all that came by.
+    """A number that a loop collects: the `operation` (one of add, mul, min, max, and, or, xor) of all that came by.
+
+    With "last" it is just the last one that came by, which may depend on what came before.
 
     `axes` are the loops around the one that it collects over.
     """
@@ -777,6 +779,7 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                 names[x] = f"t{len(names)}"
                 lines.append(f"{indent}{names[x]} = {text}")
 
+    lasts: list[tuple[str, str]] = []
     name_shared([x.value for x in body if not isinstance(x, Loop | Turn)])
     for statement in body:
         if isinstance(statement, Loop):
@@ -798,9 +801,14 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
         else:
             name, operation = statement.accumulator.name, statement.accumulator.operation
             value, symbol = expression_text(statement.value, names), _SYMBOLS.get(operation)
-            lines.append(
-                f"{indent}{name} {symbol}= {value}" if symbol else f"{indent}{name} = {operation}({name}, {value})"
-            )
+            if operation == "last":
+                lasts.append((name, value))
+            elif symbol:
+                lines.append(f"{indent}{name} {symbol}= {value}")
+            else:
+                lines.append(f"{indent}{name} = {operation}({name}, {value})")
+    if lasts:  # all at once, since they may depend on each other
+        lines.append(f"{indent}{', '.join(name for name, _ in lasts)} = {', '.join(value for _, value in lasts)}")
     return lines
 
 

@@ -77,6 +77,11 @@ class Complex:
 Value = Expression | Complex
 
 
+def parts_of(x: Value) -> list[Expression]:
+    """The numbers that a number is made of: one, or two for a complex one."""
+    return [x.real, x.imaginary] if isinstance(x, Complex) else [x]
+
+
 def is_complex(*dtypes_: numpy.dtype) -> bool:
     """Whether one of the dtypes is complex."""
     return any(x.kind == "c" for x in dtypes_)

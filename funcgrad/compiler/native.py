@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.elements import element_rule, is_real, movement_rule
+from funcgrad.compiler.elements import element_rule, movement_rule
 from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.execute import Executable, executor
+from funcgrad.compiler.expand import expanded
 from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
@@ -46,10 +47,13 @@ if hasattr(os, "register_at_fork"):  # a child must not inherit them half made, 
 def is_native(equation: Equation) -> bool:
     """Whether there is a native form of an equation."""
     primitive = equation.primitive
+    if is_reduction(equation) or element_rule(equation) is not None:
+        return True
+    parts = expanded(equation)
+    if parts != [equation]:
+        return all(map(is_native, parts))
     if primitive in SPECIAL:
         return SPECIAL[primitive].supports(equation)
-    if is_reduction(equation):
-        return is_real(*equation.operands)
     if primitive is dot_general:
         return supports_product(equation)
     if primitive is conv_general_dilated:
@@ -58,7 +62,7 @@ def is_native(equation: Equation) -> bool:
         form = STRUCTURES[primitive](equation)
         programs = programs_of(form)
         return all(map(is_all_native, programs))
-    return element_rule(equation) is not None
+    return False
 
 
 def programs_of(form: Repetition | Condition | Choice) -> Sequence[Program]:

@@ -160,6 +160,7 @@ BINARY_WRITERS: dict[str, BinaryWriter] = {
     "lshr": _instruction("lshr", ""),
     "ashr": _instruction("ashr", ""),
     "copysign": _copysign,
+    "last": lambda writer, level, dtype, lanes, x, y: y,
 }
 
 

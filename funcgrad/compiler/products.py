@@ -19,7 +19,7 @@ from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, flatten, load
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
-from funcgrad.compiler.special import loops_over
+from funcgrad.compiler.nests import loops_over
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.program import Equation, Variable
 

@@ -34,8 +34,10 @@ SHORT = 4
 
 
 def is_reduction(equation: Equation) -> bool:
-    """Whether an equation reduces many elements to one, by a loop."""
-    return equation.primitive in REDUCTIONS and not 0 < reduced_count(equation) <= SHORT
+    """Whether an equation reduces many elements to one, by a loop; they are real numbers."""
+    if equation.primitive not in REDUCTIONS or equation.operands[0].dtype.kind == "c":
+        return False
+    return not 0 < reduced_count(equation) <= SHORT
 
 
 def reduced_count(equation: Equation) -> int:

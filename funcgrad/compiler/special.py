@@ -7,10 +7,11 @@ and are not fused with others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from funcgrad import dtypes
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
 from funcgrad.compiler.loops import (
     INT64,
@@ -38,15 +39,16 @@ from funcgrad.compiler.loops import (
     select,
     unflatten,
 )
+from funcgrad.compiler.lower_complex import is_complex
+from funcgrad.compiler.nests import copied, element, loops_over
 from funcgrad.compiler.reductions import neutral
+from funcgrad.compiler.running import product_of_complex, running, running_logsumexp, running_product
 from funcgrad.compiler.sorting import sorted_rows
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, reductions, windows
 from funcgrad.primitives.gathering import left_axes, scatter_add
 from funcgrad.primitives.sorting import sort
 from funcgrad.program import Equation
-
-Body = Callable[[Indices], list[Statement]]
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,49 @@ class Special:
     supports: Callable[[Equation], bool] = lambda equation: is_real(*equation.operands)
 
 
-def loops_over(shape: Sequence[int], body: Body) -> list[Kernel]:
-    """A kernel that does `body` at every index of a shape, along the last axis for several at a time."""
-    if 0 in shape:
-        return []
-    *rows, width = shape or (1,)
-    row, column = Axis(math.prod(rows), "i"), Axis(width, "j")
-    index = (*unflatten(axis_index(row), rows), axis_index(column))[: len(shape)]
-    loop = Loop(column, body(index), "parallel vector" if row.extent == 1 else "vector")
-    return [finished([loop if row.extent == 1 else Loop(row, [loop], "parallel")])]
+# Complex arrays. Whoever moves or adds up elements may take a complex array for one of real numbers, in which one more
+# axis goes from the real part to the imaginary one.
 
 
-def element(buffers: Any, x: Any, index: Indices) -> Expression:
-    """The element of an array at an index, loaded from memory."""
-    return load(buffers[x], flatten(index, x.shape))
+class Parts:
+    """A complex array as an array of real numbers."""
+
+    def __init__(self, x: Any):
+        self.whole, self.shape, self.dtype = x, (*x.shape, 2), dtypes.real_of(x.dtype)
 
 
-def copied(buffers: Any, x: Any, result: Any) -> list[Kernel]:
-    """A copy of an array as the beginning of a result."""
-    return loops_over(
-        x.shape, lambda index: [Store(buffers[result], flatten(index, x.shape), element(buffers, x, index))]
-    )
+class BuffersOfParts:
+    """The buffers of arrays and of parts of arrays."""
+
+    def __init__(self, buffers: Any):
+        self.buffers = buffers
+
+    def __getitem__(self, x: Any) -> Buffer:
+        return self.buffers[x.whole if isinstance(x, Parts) else x]
+
+
+def by_parts(
+    kernels: Callable[[Equation, Any], list[Kernel]],
+    more: Callable[[dict[str, Any]], dict[str, Any]] = lambda params: params,
+    supports: Callable[[Equation], bool] = lambda equation: True,
+) -> Special:
+    """How a primitive is computed that does with complex numbers just what it does with their parts.
+
+    Arguments:
+        kernels: those for real numbers.
+        more: makes its params those for one axis more.
+        supports: whether an equation has a native form.
+    """
+
+    def of_any(equation: Equation, buffers: Any) -> list[Kernel]:
+        if is_real(*equation.operands):
+            return kernels(equation, buffers)
+        operands: list[Any] = [x if is_real(x) else Parts(x) for x in equation.operands]
+        results: list[Any] = list(map(Parts, equation.results))
+        of_parts = Equation(equation.primitive, operands, more(equation.params), results)
+        return kernels(of_parts, BuffersOfParts(buffers))
+
+    return Special(of_any, supports)
 
 
 def _concatenate(equation: Equation, buffers: Any) -> list[Kernel]:
@@ -112,7 +136,8 @@ def _pad(equation: Equation, buffers: Any) -> list[Kernel]:
         return [Store(buffers[result], flatten(place, result.shape), element(buffers, x, source))]
 
     def fill(index: Indices) -> list[Statement]:
-        return [Store(buffers[result], flatten(index, result.shape), element(buffers, filling, ()))]
+        part = index[len(index) - len(filling.shape) :]  # of a complex number
+        return [Store(buffers[result], flatten(index, result.shape), element(buffers, filling, part))]
 
     everything = math.prod(taken) == math.prod(result.shape)
     return [*([] if everything else loops_over(result.shape, fill)), *loops_over(taken, body)]
@@ -121,6 +146,7 @@ def _pad(equation: Equation, buffers: Any) -> list[Kernel]:
 def _dynamic_update_slice(equation: Equation, buffers: Any) -> list[Kernel]:
     x, update, *starts = equation.operands
     (result,) = equation.results
+    starts += [None] * (len(x.shape) - len(starts))  # of parts of complex numbers, which are never taken alone
 
     def body(index: Indices) -> list[Statement]:
         place = []
@@ -173,114 +199,17 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
                 inside = within if inside is None else inside & within
             places[axis] = clamped(value, 0, x.shape[axis] - 1)
         place = flatten(places, x.shape)
-        new = convert(element(buffers, updates, (*position, *(axis_index(k) for k in around))), dtype)
-        old = load(work, place)
+        update_place = flatten((*position, *(axis_index(k) for k in around)), updates.shape)
+        new, old = convert(load(buffers[updates], update_place), dtype), load(work, place)
         if operation is not None:
             widened = computing_dtype(dtype)
             new = convert(binary(operation, convert(old, widened), convert(new, widened)), dtype)
-        if inside is not None:
-            new = select(inside, new, old)
-        body: list[Statement] = [Store(work, place, new)]
+        body: list[Statement] = [Store(work, place, new if inside is None else select(inside, new, old))]
         for k in reversed(around):
             body = [Loop(k, body, "vector" if k is around[-1] else "serial")]
         return [*first, finished([Loop(update, body, "serial")]), *last]
 
     return kernels
-
-
-# Running reductions
-
-
-def _running(operation: str) -> Callable[[Equation, Any], list[Kernel]]:
-    """Along rows, several elements at a time; few long rows in parts, whose totals are found first. Along other axes
-    many columns go side by side."""
-
-    def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
-        (x,), (result,) = equation.operands, equation.results
-        axis, reverse = equation.params["axis"], equation.params["reverse"]
-        length, before = x.shape[axis], x.shape[:axis]
-        if 0 in x.shape:
-            return []
-        # -0.0 is what changes no float, not even another -0.0.
-        first = -0.0 if operation == "add" else neutral(operation, x.dtype)
-
-        def at(outer: Indices, step: Index) -> Index:
-            along = step * -1 + (length - 1) if reverse else step
-            return flatten((*outer[:axis], along, *outer[axis:]), x.shape)
-
-        def run(outer: Indices, begin: Index, count: int, store: bool, start: Any = None) -> tuple[Loop, Accumulator]:
-            """The loop over `count` elements; either stores what comes out at each, or only finds their total."""
-            around = frozenset[Axis]().union(begin.axes, *(i.axes for i in outer))
-            so_far = Accumulator(operation, x.dtype, first, around, "s")
-            step = Axis(count, "k")
-            place = at(outer, begin + axis_index(step))
-            value = load(buffers[x], place)
-            body: list[Statement] = [Accumulate(so_far, value)]
-            if store:
-                following = binary(operation, accumulated(so_far), value)
-                if start is not None:
-                    following = binary(operation, start, following)
-                body.insert(0, Store(buffers[result], place, following))
-            along_rows = math.prod(x.shape[axis + 1 :]) == 1
-            return Loop(step, body, "vector" if along_rows else "serial"), so_far
-
-        none = constant_index(0)
-        if math.prod(x.shape[axis + 1 :]) > 1:
-            return loops_over([*before, *x.shape[axis + 1 :]], lambda outer: [run(outer, none, length, True)[0]])
-        last = (none,) * (len(x.shape) - axis - 1)
-        count, part = math.prod(before), PART
-        if count >= ENOUGH_TASKS or length < 2 * part:
-            row = Axis(count, "i")
-            loop, _ = run((*unflatten(axis_index(row), before), *last), none, length, True)
-            return [finished([loop if count == 1 else Loop(row, [loop], "parallel")])]
-
-        part = max(part, -(-length // MOST_PARTS // 128) * 128)
-        parts, rest = divmod(length, part)
-        totals = Buffer(count * parts, x.dtype, "totals")
-        starts = Buffer(count * (parts + 1), x.dtype, "starts")
-
-        def in_parts(body: Callable[[Indices, Index, Index], list[Statement]]) -> Kernel:
-            both = Axis(count * parts, "p")
-            row, number = unflatten(axis_index(both), (count, parts))
-            outer = (*unflatten(row, before), *last)
-            return finished([Loop(both, body(outer, row, number), "parallel")])
-
-        def total(outer: Indices, row: Index, number: Index) -> list[Statement]:
-            loop, so_far = run(outer, number * part, part, False)
-            return [loop, Store(totals, row * parts + number, accumulated(so_far))]
-
-        def done(outer: Indices, row: Index, number: Index) -> list[Statement]:
-            return [run(outer, number * part, part, True, load(starts, row * (parts + 1) + number))[0]]
-
-        # With what each part begins, and the rest, which is no whole part.
-        row, number = Axis(count, "i"), Axis(parts, "p")
-        begin = axis_index(row) * (parts + 1)
-        so_far = Accumulator(operation, x.dtype, first, frozenset([row]), "s")
-        value = load(totals, axis_index(row) * parts + axis_index(number))
-        following = binary(operation, accumulated(so_far), value)
-        store = Store(starts, begin + axis_index(number) + 1, following)
-        sums = Loop(number, [store, Accumulate(so_far, value)])
-        between = [Loop(row, [Store(starts, begin, constant(first, x.dtype)), sums], "serial")]
-        found = [in_parts(total), finished(list[Statement](between)), in_parts(done)]
-        if rest:
-            outer = (*unflatten(axis_index(row), before), *last)
-            start = load(starts, begin + parts)
-            found.append(
-                finished([Loop(row, [run(outer, constant_index(parts * part), rest, True, start)[0]], "parallel")])
-            )
-        return found
-
-    return kernels
-
-
-PART = 1 << 14  # elements at least that are a part of a row
-MOST_PARTS = 64
-ENOUGH_TASKS = 8  # rows, from which on there is no need for parts
-
-
-def _running_supports(equation: Equation) -> bool:
-    (x,) = equation.operands
-    return is_real(x) and computing_dtype(x.dtype) is x.dtype
 
 
 # The place of an extremum
@@ -340,6 +269,11 @@ def _windows(operation: str, wants_place: bool = False) -> Callable[[Equation, A
         dtype = computing_dtype(x.dtype)
         sizes = params["window_dimensions"]
         counted = windows.counted_axes(**params)
+        if 0 in x.shape:  # nothing counts
+            nothing = constant(-1 if wants_place else neutral(operation, dtype), result.dtype)
+            return loops_over(
+                result.shape, lambda index: [Store(buffers[result], flatten(index, result.shape), nothing)]
+            )
 
         def body(index: Indices) -> list[Statement]:
             outer = frozenset[Axis]().union(*(i.axes for i in index))
@@ -409,30 +343,32 @@ def _windows(operation: str, wants_place: bool = False) -> Callable[[Equation, A
 NOWHERE = 2**62
 
 
-def _windows_support(equation: Equation) -> bool:
-    (x,) = equation.operands
-    return is_real(x) and 0 not in x.shape
+def _windows_of_parts(params: dict[str, Any]) -> dict[str, Any]:
+    more = {"padding": (0, 0)}
+    return {name: (*values, more.get(name, 1)) for name, values in params.items()}
 
 
 SPECIAL: dict[Primitive, Special] = {
-    movement.concatenate: Special(_concatenate),
-    movement.pad: Special(_pad),
-    movement.dynamic_update_slice: Special(_dynamic_update_slice),
-    scatter_add: Special(_scatter("add")),
-    indexing.scatter_set: Special(_scatter(None)),
+    movement.concatenate: by_parts(_concatenate),
+    movement.pad: by_parts(_pad, lambda params: params | {"config": (*params["config"], (0, 0, 0))}),
+    movement.dynamic_update_slice: by_parts(_dynamic_update_slice),
+    scatter_add: by_parts(_scatter("add")),
+    indexing.scatter_set: by_parts(_scatter(None)),
     indexing.scatter_mul: Special(_scatter("mul")),
     indexing.scatter_min: Special(_scatter("min")),
     indexing.scatter_max: Special(_scatter("max")),
-    reductions.cumsum: Special(_running("add"), _running_supports),
-    reductions.cumprod: Special(_running("mul"), _running_supports),
-    reductions.cummax: Special(_running("max"), _running_supports),
-    reductions.cummin: Special(_running("min"), _running_supports),
+    reductions.reduce_prod: Special(product_of_complex, lambda equation: is_complex(equation.operands[0].dtype)),
+    reductions.cumsum: by_parts(running("add")),
+    reductions.cumprod: Special(running_product, lambda equation: True),
+    reductions.cummax: Special(running("max")),
+    reductions.cummin: Special(running("min")),
+    reductions.cumlogsumexp: Special(running_logsumexp),
     reductions.argmax: Special(_argument("max")),
     reductions.argmin: Special(_argument("min")),
     sort: Special(sorted_rows),
-    windows.reduce_window_sum: Special(_windows("add"), _windows_support),
-    windows.reduce_window_max: Special(_windows("max"), _windows_support),
-    windows.reduce_window_min: Special(_windows("min"), _windows_support),
-    windows.reduce_window_argmax: Special(_windows("max", wants_place=True), _windows_support),
-    windows.reduce_window_argmin: Special(_windows("min", wants_place=True), _windows_support),
+    windows.reduce_window_sum: by_parts(_windows("add"), _windows_of_parts),
+    windows.reduce_window_max: Special(_windows("max")),
+    windows.reduce_window_min: Special(_windows("min")),
+    windows.reduce_window_argmax: Special(_windows("max", wants_place=True)),
+    windows.reduce_window_argmin: Special(_windows("min", wants_place=True)),
 }

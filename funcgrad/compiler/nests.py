@@ -1,0 +1,47 @@
+"""Loops over all elements of an array, for kernels that are written one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.compiler.elements import Indices
+from funcgrad.compiler.loops import (
+    Axis,
+    Expression,
+    Kernel,
+    Loop,
+    Statement,
+    Store,
+    axis_index,
+    finished,
+    flatten,
+    load,
+    unflatten,
+)
+
+Body = Callable[[Indices], list[Statement]]
+
+
+def loops_over(shape: Sequence[int], body: Body) -> list[Kernel]:
+    """A kernel that does `body` at every index of a shape, along the last axis for several at a time."""
+    if 0 in shape:
+        return []
+    *rows, width = shape or (1,)
+    row, column = Axis(math.prod(rows), "i"), Axis(width, "j")
+    index = (*unflatten(axis_index(row), rows), axis_index(column))[: len(shape)]
+    loop = Loop(column, body(index), "parallel vector" if row.extent == 1 else "vector")
+    return [finished([loop if row.extent == 1 else Loop(row, [loop], "parallel")])]
+
+
+def element(buffers: Any, x: Any, index: Indices) -> Expression:
+    """The element of an array at an index, loaded from memory."""
+    return load(buffers[x], flatten(index, x.shape))
+
+
+def copied(buffers: Any, x: Any, result: Any) -> list[Kernel]:
+    """A copy of an array as the beginning of a result."""
+    return loops_over(
+        x.shape, lambda index: [Store(buffers[result], flatten(index, x.shape), element(buffers, x, index))]
+    )
