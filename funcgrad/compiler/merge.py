@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.loops import Axis, Index, axis_index
+from funcgrad.compiler.reductions import is_reduction
 from funcgrad.program import Variable
 
 LARGEST = 100  # equations in a cluster; larger ones would not fit the registers any more
@@ -69,11 +70,14 @@ class Merger:
 
     def should_merge(self, cluster: Cluster, plain: Cluster) -> bool:
         """Whether a cluster gains by taking in another one, without inner axes, and each has what it wants then."""
-        if plain.inner or len(cluster.level) + len(plain.level) > LARGEST:
+        if len(cluster.level) + len(plain.level) > LARGEST:
+            return False
+        if plain.inner and not (self.is_one_pass(cluster) and self.is_one_pass(plain) and same_shape(cluster, plain)):
             return False
         is_small = math.prod(axis.extent for axis in cluster.outer) <= SMALL
-        if cluster.inner and not is_small:
+        if cluster.inner and not plain.inner and not is_small:
             return False
+        level = OUTER if cluster.inner and not plain.inner else FULL
         axes = self.axes(cluster, plain)
         own = {(read.variable, read.index) for read in cluster.reads}
         others = {(read.variable, moved(read.index, axes)) for read in plain.reads}
@@ -85,16 +89,20 @@ class Merger:
             x, index = read
             if any(self.home[part] in both for part in self.parts.get(x, ())):
                 return False
-            here = index is not None and index == cluster.index(x.shape, OUTER if cluster.inner else FULL)
+            here = index is not None and index == cluster.index(x.shape, level)
             elsewhere = others if self.home.get(x) is cluster else own
             if self.home.get(x) in both and read in elsewhere and not here:
                 return False  # one wants another element than the other one is just computing
             shared |= here and (self.home.get(x) in both or (read in own and read in others))
         return is_small or shared
 
+    def is_one_pass(self, cluster: Cluster) -> bool:
+        """Whether a cluster goes through its inner axes once."""
+        return all(cluster.read_by_full.isdisjoint(x.results) for x in cluster.level if is_reduction(x))
+
     def axes(self, cluster: Cluster, plain: Cluster) -> dict[Axis, Index]:
         """What the axes of one cluster are in another one."""
-        return dict(zip(plain.axes, map(axis_index, cluster.outer), strict=True))
+        return dict(zip(plain.axes, map(axis_index, cluster.axes if plain.inner else cluster.outer), strict=True))
 
     def take_in(self, cluster: Cluster, plain: Cluster) -> None:
         """Make the members of one cluster members of another one."""
@@ -104,7 +112,11 @@ class Merger:
         cluster.reads += plain.reads
         cluster.constant_reads += plain.constant_reads
         cluster.counted |= {x for axis in plain.counted for x in axes[axis].axes}
-        cluster.level |= dict.fromkeys(plain.level, OUTER if cluster.inner else FULL)
+        if plain.inner:
+            cluster.level |= plain.level
+            cluster.read_by_full |= plain.read_by_full
+        else:
+            cluster.level |= dict.fromkeys(plain.level, OUTER if cluster.inner else FULL)
         for equation in plain.level:
             self.home |= dict.fromkeys(equation.results, cluster)
         cluster.bits |= plain.bits
@@ -113,6 +125,12 @@ class Merger:
         for other in self.clusters:
             if other is not cluster and other.needs & cluster.bits:
                 other.needs |= cluster.bits | cluster.needs
+
+
+def same_shape(one: Cluster, other: Cluster) -> bool:
+    """Whether two clusters have the same axes and reduce the same of them."""
+    shapes = ([(axis.extent, axis in cluster.inner) for axis in cluster.axes] for cluster in (one, other))
+    return next(shapes) == next(shapes)
 
 
 def moved(index: Indices | None, axes: dict[Axis, Index]) -> Indices | None:
