@@ -81,9 +81,9 @@ class Merger:
         axes = self.axes(cluster, plain)
         own = {(read.variable, read.index) for read in cluster.reads}
         others = {(read.variable, moved(read.index, axes)) for read in plain.reads}
-        if len({x for x, _ in own | others}) > MOST_READS:
-            return False
         both = (cluster, plain)
+        if len({x for x, _ in own | others if self.home.get(x) not in both}) > MOST_READS:
+            return False
         shared = False
         for read in own | others:
             x, index = read

@@ -14,7 +14,28 @@ from funcgrad import dtypes
 from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Tracer, ground, within
 from funcgrad.errors import DtypeError, ShapeError
-from funcgrad.primitives.elementwise import convert_weak, zeros_like
+from funcgrad.primitives.elementwise import (
+    abs_,
+    add,
+    and_,
+    convert,
+    convert_weak,
+    eq,
+    ge,
+    gt,
+    le,
+    lt,
+    max_,
+    min_,
+    mul,
+    ne,
+    neg,
+    not_,
+    or_,
+    select,
+    sub,
+    zeros_like,
+)
 from funcgrad.primitives.operators import cast
 from funcgrad.primitives.shapes import to_front
 from funcgrad.program import Equation, Program, Variable, stage, stage_closed
@@ -102,6 +123,56 @@ def needed(
             kept.append(equation)
             wanted.update(x for x in equation.operands if type(x) is Variable and x not in stop)
     return kept[::-1]
+
+
+QUICK = frozenset([add, sub, mul, neg, abs_, max_, min_, select, convert, eq, ne, lt, le, gt, ge, not_, and_, or_])
+"""Operations that take less time than writing their results into memory and reading them again."""
+
+MOST_COMPUTED_AGAIN = 4  # operations for one value
+
+
+def computed_again(
+    equations: Sequence[Equation], names: dict[Variable, Variable], candidates: Sequence[Variable]
+) -> list[Equation]:
+    """Equations that compute some of the values that a later Program needs, from others that it needs as well.
+
+    Arguments:
+        equations: those that computed the values the first time.
+        names: for each value that is needed later its variable in the later Program.
+        candidates: values that may be computed there again, if that takes just a few quick operations.
+
+    Returns:
+        Equations between variables of the later Program. They define the variables of those values that are computed.
+    """
+    definition = {x: equation for equation in equations for x in equation.results if equation.primitive in QUICK}
+    position = {x: place for place, equation in enumerate(equations) for x in equation.results}
+    inner: dict[Variable, Variable] = {}
+    chosen: set[Equation] = set()
+    for x in candidates:
+        own: set[Equation] = set()
+        waiting = [x]
+        while waiting and len(own) <= MOST_COMPUTED_AGAIN:
+            y = waiting.pop()
+            equation = definition.get(y)
+            if equation is None:
+                break
+            own.add(equation)
+            waiting += [z for z in equation.operands if type(z) is Variable and z not in names and z not in inner]
+        else:
+            if not waiting and len(own) <= MOST_COMPUTED_AGAIN:
+                chosen |= own
+                inner |= {y: Variable(y) for equation in own for y in equation.results if y not in names}
+    new = {**inner, **names}
+    return [
+        Equation(
+            equation.primitive,
+            [new[y] if type(y) is Variable else y for y in equation.operands],
+            equation.params,
+            [new[y] for y in equation.results],
+            equation.source,
+        )
+        for equation in sorted(chosen, key=lambda equation: position[equation.results[0]])
+    ]
 
 
 # Programs with other inputs or outputs

@@ -5,12 +5,14 @@ results the carried values after the last step and the outputs, stacked along a 
 
 In reverse mode the forward loop also stacks what the derivative of each step needs, and the linear loop reads it again.
 What does not change from step to step is not stacked: it is computed once, before the loop. The transpose of a loop is
-a loop the other way round, that carries the cotangents of what was carried and adds up those of the constants.
+a loop the other way round, that carries the cotangents of what was carried and adds up those of the constants, unless
+they can be computed from what all steps leave behind (`sums.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -20,6 +22,7 @@ from funcgrad.array import AbstractArray, Array
 from funcgrad.compiler import STRUCTURES, Repetition, compile_program
 from funcgrad.control_flow.bodies import (
     batched,
+    computed_again,
     constant_zeros,
     derivative_of_step,
     following,
@@ -34,6 +37,7 @@ from funcgrad.control_flow.bodies import (
     trace_step,
     ungrouped,
 )
+from funcgrad.control_flow.sums import LaterSum, later_sums
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
@@ -114,6 +118,10 @@ class _Split:
         once = [(x, v) for x, v in pairs if x in unchanging]
         again = [(x, v) for x, v in pairs if x in inputs]
         stacked = [(x, v) for x, v in pairs if x not in unchanging and x not in inputs]
+        # What is quickly computed from others that are stacked is not stacked itself.
+        computed = computed_again(forward.equations, dict(pairs), [x for x, _ in stacked])
+        again_here = {x for equation in computed for x in equation.results}
+        stacked = [(x, v) for x, v in stacked if v not in again_here]
         self.read_again = [inputs.index(x) for x, _ in again]
         first = [*kept, *(x for x, _ in once)]
         self.once = Program(constants, needed(forward.equations, first), first, f"once_of_{program.name}")
@@ -135,7 +143,7 @@ class _Split:
                 *(v for _, v in [*again, *stacked]),
                 *input_tangents,
             ],
-            linear.equations,
+            [*computed, *linear.equations],
             some(tangents),
             linear.name,
         )
@@ -195,18 +203,28 @@ def _transpose(cotangents, *operands, program, const_count, carry_count, reverse
     linear_constants = [x for x, is_linear_here in constants if is_linear_here]
     known_inputs = [x for x, is_linear_here in inputs if not is_linear_here]
     step = _transposed_step(program, linear, const_count, carry_count, given(of_outputs))
+    summed = [x for x, later in zip(linear_constants, step.later, strict=True) if later is None]
+    stacked_inputs = [*known_inputs, *some(of_outputs)]
     results = scan_primitive(
         *known_constants,
-        *(zeros_like(x) for x in linear_constants),
+        *(zeros_like(x) for x in summed),
         *(instantiate(c, x) for c, (x, _) in zip(of_results, carry, strict=True)),
-        *known_inputs,
-        *some(of_outputs),
-        program=step,
+        *stacked_inputs,
+        program=step.program,
         const_count=len(known_constants),
-        carry_count=len(linear_constants) + carry_count,
+        carry_count=len(summed) + carry_count,
         reverse=not reverse,
         **params,
     )
+    sums, of_carry, stacked = parts(results, len(summed), carry_count)
+    after_loop = dict(zip(step.stacked, [*stacked_inputs, *stacked], strict=True))
+    in_loop = iter(sums)
+    of_constants = [
+        next(in_loop) if later is None else later(*(after_loop[x] for x in later.equation.operands))
+        for later in step.later
+    ]
+    of_inputs = stacked[: len(inputs) - len(known_inputs)]
+    results = [*of_constants, *of_carry, *of_inputs]
     # A carried value may be linear in later steps only: it starts with a zero that is known.
     found = spread(results, linear)
     return [found[i] if i is not None and is_linear(x) else None for i, x in places]
@@ -267,40 +285,61 @@ def _without_known_carry(cotangents, operands, program, const_count, carry_count
     )
 
 
-def _transposed_step(
-    program: Program, linear: tuple[bool, ...], const_count: int, carry_count: int, has_cotangent: tuple[bool, ...]
-) -> Program:
+@dataclass(frozen=True)
+class _TransposedStep:
     """One step of the transposed loop.
 
-    Its constants are the known constants; it carries the cotangents of the linear constants, which add up, and those of
-    the carried values; it reads the known inputs and the cotangents of the outputs, and writes those of the inputs.
+    Attributes:
+        program: the step. Its constants are the known constants; it carries the cotangents of linear constants that
+            add up, and those of the carried values; it reads the known inputs and the cotangents of the outputs, and
+            writes those of the inputs, and what is summed up after the loop.
+        later: for each linear constant how its cotangent is computed after the loop; None for those that add up in it.
+        stacked: what is there of all steps after the loop: the variables of which it stacks the values, beginning with
+            its inputs.
     """
 
+    program: Program
+    later: list[LaterSum | None]
+    stacked: list[Variable]
+
+
+def _transposed_step(
+    program: Program, linear: tuple[bool, ...], const_count: int, carry_count: int, has_cotangent: tuple[bool, ...]
+) -> _TransposedStep:
     def make():
         transposed, nonzero = transpose_program(program, linear, (*[True] * carry_count, *has_cotangent))
-        moving = [x for x, is_linear_here in zip(program.inputs, linear, strict=True) if is_linear_here]
+        moving = [x for x, is_linear in zip(program.inputs, linear, strict=True) if is_linear]
         sums = sum(linear[:const_count])
         known_constants = const_count - sums
         known_inputs = linear[const_count + carry_count :].count(False)
+        constants, inputs, of_carry, of_outputs = parts(transposed.inputs, known_constants, known_inputs, carry_count)
+        terms = spread(transposed.outputs, nonzero)
+        written = terms[sums + carry_count :]
+        later, more = later_sums(
+            transposed, terms[:sums], [*inputs, *of_outputs, *filter(_is_variable, written)], constants
+        )
+        whole = Program(transposed.inputs, transposed.equations, [*transposed.outputs, *more], transposed.name)
 
         def function(*arguments):
             constants, totals, of_carry, inputs, of_outputs = parts(
-                arguments, known_constants, sums, carry_count, known_inputs
+                arguments, known_constants, later.count(None), carry_count, known_inputs
             )
-            found = spread(transposed(*constants, *inputs, *of_carry, *of_outputs), nonzero)
-            added = [add_tangents(total, c) for total, c in zip(totals, found, strict=False)]
-            return [*added, *(instantiate(c, x) for c, x in zip(found[sums:], moving[sums:], strict=True))]
+            results, kept = parts(whole(*constants, *inputs, *of_carry, *of_outputs), len(transposed.outputs))
+            found = spread(results, nonzero)
+            terms = [c for c, x in zip(found, later, strict=False) if x is None]
+            added = [add_tangents(total, c) for total, c in zip(totals, terms, strict=True)]
+            return [*added, *(instantiate(c, x) for c, x in zip(found[sums:], moving[sums:], strict=True)), *kept]
 
-        known = transposed.in_avals[: known_constants + known_inputs]
-        cotangents = transposed.in_avals[known_constants + known_inputs :]
-        avals = [
-            *known[:known_constants],
-            *(x.aval.strong() for x in moving[:sums]),
-            *cotangents[:carry_count],
-            *known[known_constants:],
-            *cotangents[carry_count:],
+        totals = [x.aval.strong() for x, later_sum in zip(moving, later, strict=False) if later_sum is None]
+        avals = [x.aval for x in (*constants, *of_carry, *inputs, *of_outputs)]
+        avals[known_constants:known_constants] = totals
+        # A written output without a cotangent is zero, and stands for nothing that is summed up.
+        names = [
+            Variable(x) if not _is_variable(y) else y
+            for x, y in zip(moving[sums + carry_count :], written, strict=True)
         ]
-        return stage(function, avals, transposed.name)
+        stacked = [*inputs, *of_outputs, *names, *more]
+        return _TransposedStep(stage(function, avals, transposed.name), later, stacked)
 
     return program.derived(("transposed step", linear, const_count, carry_count, has_cotangent), make)
 
