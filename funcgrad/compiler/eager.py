@@ -48,11 +48,13 @@ class Eager:
         forward_mode: see `counter`.
 
     Attributes:
+        python_call, python_step, python_backward: the calls that are native now, as they are in Python.
         entries: what is known of primitives, by the primitive, the number of operands, and the dtype.
     """
 
     def __init__(self, python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]):
-        self.python_call = python_call
+        self.python_call, self.python_step = python_call, LinearStep.__call__
+        self.python_backward = forward_mode[3].__call__
         self.entries: dict[tuple[Primitive | None, int, numpy.dtype], Entry] = {}
         self._asked: dict[Any, int] = {}
         self._operations: list[Operation] = []
@@ -60,7 +62,7 @@ class Eager:
         self.bridge = EagerBridge(
             [(x.arity, x.reflected) for x in METHODS],
             python_call,
-            LinearStep.__call__,
+            self.python_step,
             forward_mode,
         )
         self.bridge.set_up([self._direct_operation(direct, is_function=False) for direct in METHODS])
