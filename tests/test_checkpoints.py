@@ -449,7 +449,7 @@ for line in sys.stdin:
 
 
 def test_a_process_that_is_killed_while_it_saves_never_loses_a_checkpoint(tmp_path):
-    kills = int(os.environ.get("FUNCGRAD_CHECKPOINT_KILLS", "30"))
+    kills = int(os.environ.get("FUNCGRAD_CHECKPOINT_KILLS", "200"))
     example = {"step": 0, "arrays": [np.full((n,), 0) for n in (1, 1000, 200_000)]}
     chance = random.Random(0)
     step = 0

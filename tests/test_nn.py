@@ -483,6 +483,7 @@ def test_glu():
 def initializer(name):
     made = {
         "constant": lambda: nn.initializers.constant(0.5),
+        "orthogonal": lambda: nn.initializers.orthogonal(0.7),
         "uniform": lambda: nn.initializers.uniform(0.1),
         "normal": lambda: nn.initializers.normal(0.1),
         "truncated_normal": lambda: nn.initializers.truncated_normal(0.1),
@@ -499,7 +500,9 @@ def initializer(name):
 def test_initial_values_equal_those_of_jax(name):
     found = initializer(name)(fg.random.key(7), tuple(KNOWN["shape"]), fg.float32)
     assert found.dtype == fg.float32
-    numpy.testing.assert_allclose(found, KNOWN["initializers"][name], rtol=2e-6, atol=2e-8)
+    # Orthogonal matrices come from another algorithm, and rounding errors go with their rows and not with elements.
+    absolute = 1e-6 if "orthogonal" in name else 2e-8
+    numpy.testing.assert_allclose(found, KNOWN["initializers"][name], rtol=2e-6, atol=absolute)
 
 
 @pytest.mark.parametrize("name", KNOWN["initializers"])
@@ -516,6 +519,25 @@ def test_variances_follow_the_fans(name, distribution, variance):
         assert abs(float(weight.mean())) < 0.002
 
 
+@pytest.mark.parametrize("dtype", [fg.float64, fg.float32, fg.bfloat16, fg.float16])
+@pytest.mark.parametrize(("shape", "axis"), [((40, 40), -1), ((40, 30), -1), ((4, 60, 3), 1), ((30, 2, 20), 0)])
+def test_orthogonal_matrices_have_orthonormal_rows_or_columns(shape, axis, dtype):
+    found = nn.initializers.orthogonal(2.0, column_axis=axis)(KEY, shape, dtype)
+    assert found.shape == shape and found.dtype == dtype
+    matrix = np.moveaxis(found.astype(fg.float64), axis, -1).reshape(-1, shape[axis])
+    matrix = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    error = {fg.float64: 1e-13, fg.float32: 1e-5}.get(dtype, 0.05)
+    numpy.testing.assert_allclose(matrix @ matrix.T, 4 * numpy.eye(len(matrix)), atol=error)
+
+
+def test_initializers_of_orthogonal_matrices_work_under_jit_and_vmap():
+    make = lambda key: nn.initializers.orthogonal()(key, (4, 3))
+    keys = fg.random.split(KEY, 2)
+    for many in (fg.vmap(make)(keys), fg.jit(fg.vmap(make))(keys)):
+        numpy.testing.assert_allclose(many, np.stack([make(keys[0]), make(keys[1])]), atol=1e-6)
+    assert nn.initializers.orthogonal()(KEY, (0, 3)).shape == (0, 3)
+
+
 def test_the_window_of_a_convolution_counts_in_its_fans():
     weight = nn.initializers.lecun_normal()(KEY, (3, 3, 100, 200))
     assert float(weight.var()) == pytest.approx(1 / 900, rel=0.03)
@@ -528,5 +550,10 @@ def test_initializers_explain_wrong_settings():
         nn.initializers.variance_scaling(1.0, "fan_in", "gaussian")
     with pytest.raises(ArgumentError, match=r"the shape \(3,\)"):
         nn.initializers.he_normal()(KEY, (3,))
-    with pytest.raises(DtypeError, match="int32"):
-        nn.initializers.normal()(KEY, (3,), fg.int32)
+    with pytest.raises(ArgumentError, match=r"orthogonal got the shape \(3,\)"):
+        nn.initializers.orthogonal()(KEY, (3,))
+    with pytest.raises(ArgumentError, match="of which the inputs are not more"):
+        nn.initializers.delta_orthogonal()(KEY, (3, 5, 4))
+    for initializer in (nn.initializers.normal(), nn.initializers.orthogonal()):
+        with pytest.raises(DtypeError, match="int32"):
+            initializer(KEY, (3, 3), fg.int32)

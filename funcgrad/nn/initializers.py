@@ -18,6 +18,7 @@ from typing import Any
 from funcgrad import dtypes, random
 from funcgrad import numpy as np
 from funcgrad.annotations import Array, ArrayLike, Key, Real
+from funcgrad.control_flow.scan import scan
 from funcgrad.errors import ArgumentError, DtypeError
 
 Initializer = Callable[..., Array]
@@ -203,6 +204,95 @@ def _fans(shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes)
     inputs, outputs, batch = lengths
     window = math.prod(shape) / max(inputs * outputs * batch, 1)
     return inputs * window, outputs * window
+
+
+def orthogonal(scale: Real = 1.0, column_axis: int = -1, dtype: Any = np.float32) -> Initializer:
+    """The initializer of random matrices with orthonormal rows or columns, whichever are fewer.
+
+    A vector keeps its length when it is multiplied by such a matrix, through however many layers or steps of a
+    recurrent one.
+
+    Arguments:
+        scale: what the matrices are multiplied by.
+        column_axis: the axis that counts columns; all others together count rows.
+        dtype: the dtype, unless the initializer is given one.
+
+    Raises:
+        ArgumentError: from the initializer, for a shape with less than two axes.
+        DtypeError: from the initializer, for a dtype that is not floating.
+
+    Source: A. Saxe, J. McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks", https://arxiv.org/abs/1312.6120.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> weight = fg.nn.initializers.orthogonal()(fg.random.key(0), (5, 3))
+        >>> bool(abs(weight.T @ weight - fg.numpy.eye(3)).max() < 1e-6)
+        True
+    """
+
+    def init(key: Key, shape: Sequence[int], dtype: Any = dtype) -> Array:
+        dtype, shape = _floating(dtype), tuple(shape)
+        if len(shape) < 2:
+            raise ArgumentError(f"orthogonal got the shape {shape}; give the shape of a matrix, with two axes or more.")
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        columns = shape[column_axis]
+        rows = math.prod(shape) // columns
+        precise = dtype if dtype.itemsize >= 4 else dtypes.float32
+        basis = _orthonormal_rows(random.normal(key, (max(rows, columns), min(rows, columns)), precise).T)
+        matrix = (basis.T if rows >= columns else basis) * scale
+        axis = column_axis % len(shape)
+        others = shape[:axis] + shape[axis + 1 :]
+        return np.moveaxis(matrix.reshape(*others, columns), -1, axis).astype(dtype)
+
+    return init
+
+
+def _orthonormal_rows(matrix: Array) -> Array:
+    """The rows of a matrix, each made orthogonal to those above it, twice because of rounding, and of length one."""
+
+    def add_row(basis: Array, place_and_row: tuple[Array, Array]) -> tuple[Array, None]:
+        place, row = place_and_row
+        for _ in range(2):
+            row = row - (basis @ row) @ basis
+        return basis.at[place].set(row / np.sqrt((row * row).sum())), None
+
+    return scan(add_row, np.zeros_like(matrix), (np.arange(matrix.shape[0]), matrix))[0]
+
+
+def delta_orthogonal(scale: Real = 1.0, column_axis: int = -1, dtype: Any = np.float32) -> Initializer:
+    """The initializer of convolutions that keep the length of an image: zeros around an orthogonal matrix.
+
+    Arguments:
+        scale: what the matrix is multiplied by.
+        column_axis: of the two last axes, the one that counts outputs.
+        dtype: the dtype, unless the initializer is given one.
+
+    Raises:
+        ArgumentError: from the initializer, unless the shape is (..., inputs, outputs), behind one to three axes of the
+            window, with no more inputs than outputs.
+
+    Source: L. Xiao et al., "Dynamical Isometry and a Mean Field Theory of CNNs", https://arxiv.org/abs/1806.05393.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.nn.initializers.delta_orthogonal()(fg.random.key(0), (3, 1, 2))[0]
+        Array([[0., 0.]], dtype=float32)
+    """
+    matrix = orthogonal(scale, column_axis, dtype)
+
+    def init(key: Key, shape: Sequence[int], dtype: Any = dtype) -> Array:
+        shape = tuple(shape)
+        if not 3 <= len(shape) <= 5 or shape[-2] > shape[-1]:
+            raise ArgumentError(
+                f"delta_orthogonal got the shape {shape}; give that of a window and then inputs and outputs, of which "
+                "the inputs are not more."
+            )
+        centre = tuple((length - 1) // 2 for length in shape[:-2])
+        return np.zeros(shape, _floating(dtype)).at[centre].set(matrix(key, shape[-2:], dtype))
+
+    return init
 
 
 def _floating(dtype: Any) -> Any:

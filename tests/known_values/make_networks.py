@@ -50,6 +50,8 @@ INITIALIZERS = {
     "he_normal": initializers.he_normal(),
     "lecun_uniform": initializers.lecun_uniform(),
     "lecun_normal": initializers.lecun_normal(),
+    "orthogonal": initializers.orthogonal(0.7),
+    "delta_orthogonal": initializers.delta_orthogonal(),
     "variance_scaling": initializers.variance_scaling(
         0.7, "fan_geo_avg", "normal", in_axis=0, out_axis=1, batch_axis=2
     ),
