@@ -104,6 +104,23 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "running products of integers": (lambda x: fg.lax.cumprod(x * 2 + 1, axis=1), [integers(100, 5, 301)]),
     "running minimum of columns": (lambda x: fg.lax.cummin(x, axis=0), [floats(50, 33)]),
     "running sum of one row": (lambda x: np.cumsum(x * 2.0, axis=1), [floats(1, 100, dtype="float64")]),
+    # elements several times
+    "repeated": (lambda x: np.repeat(x, 4, axis=1) * 2.0, [floats(33, 50)]),
+    "repeated seven times": (lambda x, y: np.repeat(x, 7, axis=-1) + y, [floats(33, 50), floats(33, 350)]),
+    "only repeated": (lambda x: np.repeat(x, 3, axis=1), [floats(33, 50)]),
+    "tiles": (lambda x: np.tile(x, (2, 3)) * 2.0, [floats(33, 50)]),
+    "scaled in groups": (
+        lambda x, s: (x.reshape(9, 5, 4, 16) * s).reshape(9, 5, 64) + x,
+        [floats(9, 5, 64), floats(4, 1)],
+    ),
+    "sums of what was repeated": (lambda x: np.sum(np.repeat(x, 5, axis=1) ** 2, axis=1), [floats(33, 40)]),
+    "normalized in groups": (
+        lambda x: (
+            lambda g: ((g - np.mean(g, (2, 3), keepdims=True)) / np.std(g, (2, 3), keepdims=True)).reshape(x.shape)
+        )(x.reshape(4, 3, 5, 49)),
+        [floats(4, 15, 7, 7)],
+    ),
+    "enlarged": (lambda x: np.repeat(np.repeat(x, 2, axis=1), 2, axis=2) + 1.0, [floats(3, 14, 20)]),
     # positions
     "gradient of an element of each row": (
         lambda x, i: fg.value_and_grad(lambda x: np.sum(np.take_along_axis(np.sin(x), i[:, None], axis=1)))(x),

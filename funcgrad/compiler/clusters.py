@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.loops import Axis, axis_index, constant_index, flatten, unflatten
+from funcgrad.compiler.loops import Axis, Index, axis_index, constant_index, flatten, is_divided, unflatten
 from funcgrad.compiler.reductions import SHORT
 from funcgrad.program import Equation, Variable
 
@@ -74,8 +74,42 @@ class Cluster:
         """The index of the element of a result with this shape that belongs to one point of the domain."""
         return element_index(self.axes if level == FULL else self.outer, shape)
 
+    def divide_last_axis(self) -> None:
+        """Make two axes of the last one where elements are read as if there were two: each of some several times in a
+        row, or a few of them again and again. Then no place of an element is found by dividing."""
+        if self.alone or not self.axes:
+            return
+        last, reads = self.axes[-1], [*self.reads, *self.constant_reads]
+        indices = [i for read in reads for i in read.index or ()]
+        for length in sorted({n for i in indices for n in divided_lengths(i, last) if last.extent % n == 0}):
+            axes = [*self.axes[:-1], Axis(last.extent // length, last.name), Axis(length, last.name + "'")]
+            values = {last: axis_index(axes[-2]) * length + axis_index(axes[-1])}
+            more = {*axes[-2:]}
+            if sum(i.replaced(values).divisions(more) for i in indices) >= sum(i.divisions({last}) for i in indices):
+                continue
+            inner = self.inner - {last} | (more if last in self.inner else set())
+            outer = [axis for axis in axes if axis not in inner]
+            members = [(x.shape, level) for equation, level in self.level.items() for x in equation.results]
+            if all(element_index(axes if level == FULL else outer, shape) is not None for shape, level in members):
+                for read in reads:
+                    read.index = None if read.index is None else tuple(i.replaced(values) for i in read.index)
+                self.counted = self.counted - {last} | (more if last in self.counted else set())
+                self.axes, self.inner = axes, inner
+                return self.divide_last_axis()
+
     def __repr__(self) -> str:
         return f"Cluster({[x.primitive.name for x in reversed(self.level)]})"
+
+
+def divided_lengths(index: Index, axis: Axis) -> Iterator[int]:
+    """The lengths of runs along an axis for which a part of an index stays the same, or after which it begins again."""
+    for atom, _ in index.terms:
+        if is_divided(atom):
+            inside = atom.operands[0].payload
+            factor = inside.own_factor(axis)
+            if factor and atom.payload % factor == 0 and 1 < atom.payload // factor < axis.extent:
+                yield atom.payload // factor
+            yield from divided_lengths(inside, axis)
 
 
 def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:

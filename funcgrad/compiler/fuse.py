@@ -87,6 +87,8 @@ class Fuser:
             self.visit(equation)
         Merger(self.clusters, self.home, self.parts_of).run()
         self.sort_members()
+        for cluster in self.clusters:
+            cluster.divide_last_axis()
         self.clusters = self.in_order()
 
     def sort_members(self) -> None:

@@ -17,7 +17,7 @@ Expressions and indices are interned: equal ones are the same object, so that wh
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -115,6 +115,14 @@ class Index:
             elif is_divided(atom) and atom.operands[0].payload.own_factor(axis) != 0:
                 return None
         return found
+
+    def divisions(self, axes: Set[Axis]) -> int:
+        """How many quotients and remainders depend on some axes."""
+        return sum(
+            1 + atom.operands[0].payload.divisions(axes)
+            for atom, _ in self.terms
+            if is_divided(atom) and not atom.axes.isdisjoint(axes)
+        )
 
     @property
     def is_computed(self) -> bool:

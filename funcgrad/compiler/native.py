@@ -203,11 +203,23 @@ def _with_native_segments(program: Program) -> Program:
     needed = {x for x in program.outputs if type(x) is Variable}
     equations: list[Equation] = []
     for is_one, run in reversed(runs):
-        if is_one and any(movement_rule(equation) is None for equation in run):
+        if is_one and (has_copy(run) or any(movement_rule(equation) is None for equation in run)):
             run = segmented(run, needed)
         needed.update(x for equation in run for x in equation.operands if type(x) is Variable)
         equations[:0] = run
     return Program(program.inputs, equations, program.outputs, program.name)
+
+
+def has_copy(run: Sequence[Equation]) -> bool:
+    """Whether the host would have to copy elements for one of these movements: the reshape of what is not in order."""
+    moved = {x for equation in run if equation.primitive is not reshape for x in equation.results}
+    reshapes = [equation for equation in run if equation.primitive is reshape and equation.operands[0] in moved]
+    return any(long_axes(equation.operands[0]) != long_axes(equation.results[0]) for equation in reshapes)
+
+
+def long_axes(x: Any) -> list[int]:
+    """The lengths of the axes of an array but for those that have one element."""
+    return [length for length in x.shape if length != 1]
 
 
 def segmented(run: Sequence[Equation], needed: set[Variable]) -> list[Equation]:
