@@ -503,7 +503,7 @@ def test_references_are_balanced(path):
     gc.collect()
     after = [sys.getrefcount(x) for x in CONSTANTS]
     assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 30, dict(zip(CONSTANTS, after, strict=True))
-    assert abs(len(gc.get_objects()) - objects) < 30
+    assert len(gc.get_objects()) - objects < 30
     assert sys.getallocatedblocks() - blocks < 100
 
 
