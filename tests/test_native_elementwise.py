@@ -25,7 +25,7 @@ APPROXIMATE = (
 )
 OF_TWO = (
     *("add", "sub", "mul", "div", "rem", "max", "min", "pow", "nextafter", "eq", "ne", "lt", "le", "gt", "ge"),
-    *("and", "or", "xor", "shift_left", "shift_right_logical", "shift_right_arithmetic"),
+    *("and", "or", "xor", "shift_left", "shift_right_logical", "shift_right_arithmetic", "gcd"),
 )
 OPERANDS = {"select": 3, "threefry2x32": 4} | dict.fromkeys(OF_TWO, 2)
 EXACT = [x for x in RULES if x.name not in (*APPROXIMATE, "convert", "convert_weak")]

@@ -451,11 +451,11 @@ UNARY = frozenset(["neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not
 """`round` goes to the nearest even whole number in the middle; `clz` counts the zeros before the first set bit."""
 
 BINARY = frozenset(
-    ["add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "lshr", "ashr", "copysign"]
+    ["add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "lshr", "ashr", "copysign", "gcd"]
 )
 """`div` and `rem` of whole numbers go towards zero and want a divisor that is not zero (and not -1 for the least
 number); `rem` takes no floats. `min` and `max` give NaN if one of both is. Shifts want fewer places than the dtype
-has bits."""
+has bits. `gcd`, the greatest common divisor, takes whole numbers without a sign."""
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 

@@ -279,6 +279,10 @@ def _log(z: Complex) -> Complex:
     return Complex(_log_of_size(z), atan2(z.imaginary, z.real))
 
 
+def _times(z: Complex, factor: float) -> Complex:
+    return Complex(z.real * factor, z.imaginary * factor)
+
+
 def _logistic(z: Complex) -> Complex:
     one = _number(1.0, 0.0, z)
     return one / (one + _exp(-z))
@@ -382,6 +386,8 @@ RULES: dict[Primitive, Callable[..., Any]] = {
     elementwise.rsqrt: lambda x: _divide(_number(1.0, 0.0, x), _sqrt(x)),
     elementwise.exp: _exp,
     elementwise.log: _log,
+    elementwise.log2: lambda x: _times(_log(x), 1 / math.log(2)),
+    elementwise.log10: lambda x: _times(_log(x), 1 / math.log(10)),
     elementwise.logistic: _logistic,
     elementwise.sinh: _sinh,
     elementwise.cosh: _cosh,
@@ -390,4 +396,4 @@ RULES: dict[Primitive, Callable[..., Any]] = {
     elementwise.cos: lambda x: _cosh(Complex(-x.imaginary, x.real)),
     elementwise.tan: _rotated(_tanh),
 }
-"""Powers, inverse functions and the logarithms to other bases are left to the host."""
+"""Powers, inverse functions, and those that are exact near zero are left to the host."""

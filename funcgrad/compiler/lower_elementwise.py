@@ -38,6 +38,7 @@ from funcgrad.compiler.loops import convert as converted
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise
 from funcgrad.primitives.bessel import bessel_i0e, bessel_i1e
+from funcgrad.primitives.integers import gcd
 from funcgrad.primitives.randomness import PARITY, ROTATIONS, threefry2x32
 
 Rule = Callable[..., Any]
@@ -272,6 +273,10 @@ def _shift(operation: str) -> Rule:
     return rule
 
 
+def _gcd(x: Expression, y: Expression) -> Expression:
+    return bitcast(binary("gcd", unsigned(unary("abs", x)), unsigned(unary("abs", y))), x.dtype)
+
+
 # Conversions
 
 
@@ -375,6 +380,7 @@ RULES: dict[Primitive, Rule] = {
     elementwise.shift_right_logical: _shift("lshr"),
     elementwise.shift_right_arithmetic: _shift("ashr"),
     elementwise.select: select,
+    gcd: _gcd,
     elementwise.convert: _convert,
     elementwise.convert_weak: _convert,
     elementwise.stop_gradient: lambda x: x,

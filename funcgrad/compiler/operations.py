@@ -145,6 +145,62 @@ def _copysign(writer: Instructions, level: Level, dtype: numpy.dtype, lanes: int
     return writer.call(level, "copysign", dtype, lanes, [x, y])
 
 
+def _gcd(writer: Instructions, level: Level, dtype: numpy.dtype, lanes: int, x: str, y: str) -> str:
+    kind, name = register_type(dtype, lanes), f"gcd.{suffix(dtype, lanes)}"
+    if name not in writer.writer.names:
+        writer.writer.names.add(name)
+        writer.writer.functions.append(_gcd_function(writer, name, dtype, lanes))
+    return writer.line(f"call {kind} @{name}({kind} {x}, {kind} {y})", level)
+
+
+def _gcd_function(writer: Instructions, name: str, dtype: numpy.dtype, lanes: int) -> str:
+    """The greatest common divisor as a function, since it has a loop: as long as a lane has something left, take the
+    smaller one of two odd numbers from the larger one, and halve what is left until it is odd (J. Stein, Journal of
+    Computational Physics 1, 1967)."""
+    kind, bits = register_type(dtype, lanes), 8 * dtype.itemsize
+    zero, last = (splat(register_type(dtype), number, lanes) for number in ("0", str(bits - 1)))
+    truth = vector("i1", lanes)
+    zeros, smaller, larger = (
+        f"call {kind} @{writer.writer.intrinsic(f'llvm.{function}.{suffix(dtype, lanes)}', kind, kinds)}"
+        for function, kinds in [("cttz", [kind, "i1"]), ("umin", [kind, kind]), ("umax", [kind, kind])]
+    )
+    if lanes == 1:
+        some = "%some = icmp ne i1 %more, 0"
+    else:
+        some = f"%some_bits = bitcast {truth} %more to i{lanes}\n  %some = icmp ne i{lanes} %some_bits, 0"
+    return f"""define internal {kind} @{name}({kind} %x, {kind} %y) #0 {{
+entry:
+  %both = or {kind} %x, %y
+  %all_twos = {zeros}({kind} %both, i1 false)
+  %twos = {smaller}({kind} %all_twos, {kind} {last})
+  %x_is_zero = icmp eq {kind} %x, {zero}
+  %first = select {truth} %x_is_zero, {kind} %y, {kind} %x
+  %second = select {truth} %x_is_zero, {kind} {zero}, {kind} %y
+  %first_zeros = {zeros}({kind} %first, i1 false)
+  %first_twos = {smaller}({kind} %first_zeros, {kind} {last})
+  %odd = lshr {kind} %first, %first_twos
+  br label %again
+again:
+  %a = phi {kind} [ %odd, %entry ], [ %less, %again ]
+  %b = phi {kind} [ %second, %entry ], [ %left, %again ]
+  %b_zeros = {zeros}({kind} %b, i1 false)
+  %b_twos = {smaller}({kind} %b_zeros, {kind} {last})
+  %b_odd = lshr {kind} %b, %b_twos
+  %done = icmp eq {kind} %b, {zero}
+  %small = {smaller}({kind} %a, {kind} %b_odd)
+  %large = {larger}({kind} %a, {kind} %b_odd)
+  %difference = sub {kind} %large, %small
+  %less = select {truth} %done, {kind} %a, {kind} %small
+  %left = select {truth} %done, {kind} {zero}, {kind} %difference
+  %more = icmp ne {kind} %left, {zero}
+  {some}
+  br i1 %some, label %again, label %end
+end:
+  %divisor = shl {kind} %less, %twos
+  ret {kind} %divisor
+}}"""
+
+
 BINARY_WRITERS: dict[str, BinaryWriter] = {
     "add": _instruction("add", "fadd"),
     "sub": _instruction("sub", "fsub"),
@@ -160,6 +216,7 @@ BINARY_WRITERS: dict[str, BinaryWriter] = {
     "lshr": _instruction("lshr", ""),
     "ashr": _instruction("ashr", ""),
     "copysign": _copysign,
+    "gcd": _gcd,
     "last": lambda writer, level, dtype, lanes, x, y: y,
 }
 
