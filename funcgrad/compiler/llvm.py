@@ -22,6 +22,7 @@ from funcgrad.compiler.loops import (
     Expression,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Turn,
@@ -41,6 +42,7 @@ from funcgrad.compiler.operations import (
 )
 
 MOST_LANES = 128
+CACHE_LINE = 64  # bytes
 LITTLE_WORK = 10  # operations
 REGISTERS_AT_A_TIME = 2  # vectors of two registers: the second one works while the first one waits
 
@@ -96,6 +98,8 @@ class KernelWriter(InterleavedWriter):
                 stores.append(statement)
             elif isinstance(statement, Turn):
                 self.write_turn(statement)
+            elif isinstance(statement, Prefetch):
+                self.write_prefetch(statement)
             elif isinstance(statement, Loop):
                 self.write_stores(stores)
                 stores = []
@@ -110,6 +114,14 @@ class KernelWriter(InterleavedWriter):
             values = self.levels[-1].values
             for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:
                 del values[x]
+
+    def write_prefetch(self, soon: Prefetch) -> None:
+        kind, size = memory_type(soon.buffer.dtype), soon.buffer.dtype.itemsize
+        function = self.writer.intrinsic("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+        place = self.place(soon.buffer, soon.index)
+        for count in range(0, self.lanes, max(1, CACHE_LINE // size)):
+            line = self.moved(place, kind, count, self.levels[-1])
+            self.do(f"call void @{function}(ptr {line}, i32 {int(soon.to_write)}, i32 3, i32 1)")
 
     def write_turn(self, turn: Turn) -> None:
         """A square is turned in registers: its quarters change places, then the quarters of each quarter."""

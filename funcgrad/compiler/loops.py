@@ -615,7 +615,16 @@ class Turn:
         self.target, self.source, self.index, self.stride, self.size = target, source, index, stride, size
 
 
-Statement = Loop | Store | Accumulate | Turn
+class Prefetch:
+    """Ask for the memory around an element, which will soon be read or written."""
+
+    __slots__ = ("buffer", "index", "to_write")
+
+    def __init__(self, buffer: Buffer, index: Index, to_write: bool):
+        self.buffer, self.index, self.to_write = buffer, index, to_write
+
+
+Statement = Loop | Store | Accumulate | Turn | Prefetch
 
 
 class Kernel:
@@ -664,7 +673,7 @@ def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
     """Each expression in these statements once, and after those that it is computed from."""
     seen: set[Expression] = set()
     for statement in statements(body):
-        if isinstance(statement, Loop):
+        if isinstance(statement, Loop | Prefetch):
             continue
         waiting = [statement_value(statement)]
         if isinstance(statement, Store):
@@ -788,7 +797,7 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                 lines.append(f"{indent}{names[x]} = {text}")
 
     lasts: list[tuple[str, str]] = []
-    name_shared([x.value for x in body if not isinstance(x, Loop | Turn)])
+    name_shared([x.value for x in body if not isinstance(x, Loop | Turn | Prefetch)])
     for statement in body:
         if isinstance(statement, Loop):
             for inner in statement.body:
@@ -798,6 +807,8 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
             kind = "" if statement.kind == "serial" else f"{statement.kind} "
             lines.append(f"{indent}{kind}for {statement.axis.name} in {statement.axis.extent}")
             lines += _statement_lines(statement.body, depth + 1)
+        elif isinstance(statement, Prefetch):
+            lines.append(f"{indent}soon {statement.buffer.name}[{statement.index}]")
         elif isinstance(statement, Turn):
             source = f"{statement.source.name}[{statement.index} + a + {statement.stride}*b]"
             place = f"{statement.target.name}[{statement.size}*a + b]"

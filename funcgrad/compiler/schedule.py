@@ -14,6 +14,7 @@ from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
+from funcgrad.compiler.prefetch import with_prefetches
 from funcgrad.compiler.products import Convolution, Product
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
@@ -249,7 +250,7 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
     stored = fuser.stored()
     for cluster in fuser.clusters:
         if not cluster.alone:
-            yield [Run(x) for x in LoopWriter(cluster, fuser, buffers, stored).write()]
+            yield [Run(with_prefetches(x)) for x in LoopWriter(cluster, fuser, buffers, stored).write()]
             continue
         (equation,) = cluster.level
         if equation.primitive is dot_general:
