@@ -1,7 +1,6 @@
 """Convolutions as native code, against the primitive, for the widest vectors of this CPU and for narrower ones."""
 
 import ctypes
-import math
 from functools import cache
 
 import ml_dtypes
@@ -22,9 +21,9 @@ CHANNELS_FIRST = ConvDimensionNumbers((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3))
 
 
 @cache
-def compiled(plan, target, epilogue, extra):
+def compiled(plan, target, has_epilogue):
     names = [f"convolution{step}" for step, _, _ in plan.steps]
-    code = object_code(convolution_ir(plan, target, epilogue=epilogue, extra=extra), target)
+    code = object_code(convolution_ir(plan, target, has_epilogue=has_epilogue), target)
     loaded = load(code, names)
     return loaded, [FUNCTION(loaded.addresses[name]) for name in names]
 
@@ -34,15 +33,15 @@ def shape_of_result(x, kernel, params):
     return conv_general_dilated.abstract(*operands, **params).shape
 
 
-def convolve(x, kernel, target, params, epilogue=None, extra=(), backwards=False):
+def convolve(x, kernel, target, params, epilogue=None, backwards=False):
     shape = shape_of_result(x, kernel, params)
     plan = plan_convolution(x.shape, kernel.shape, shape, x.dtype, target, **params)
-    _, functions = compiled(plan, target, epilogue, len(extra))
+    _, functions = compiled(plan, target, epilogue is not None)
     result = numpy.ones(shape, plan.out)
     # Memory that nobody has cleared may hold anything, NaN as well.
     scratch = numpy.full(plan.scratch_bytes + 64, 0xFF, numpy.uint8)
     addresses = [a.ctypes.data for a in (x, kernel, result)] + [(scratch.ctypes.data + 63) // 64 * 64]
-    context = numpy.array(plan.context(*addresses, [a.ctypes.data for a in extra]), numpy.int64)
+    context = numpy.array(plan.context(*addresses, [] if epilogue is None else [epilogue]), numpy.int64)
     for function, (_, tasks, _) in zip(functions, plan.steps, strict=True):
         if backwards:
             for task in reversed(range(tasks)):
@@ -202,32 +201,32 @@ def test_results_of_other_dtypes():
     check(x, kernel, host_target(), params)
 
 
-@pytest.mark.parametrize("numbers", [CHANNELS_LAST, CHANNELS_FIRST], ids=["last", "first"])
+EPILOGUE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 7)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 16])
 @pytest.mark.parametrize("bits", BITS)
-def test_an_epilogue_adds_a_bias_and_applies_relu(bits, groups, numbers):
+def test_an_epilogue_gets_each_sum_once(bits, groups):
+    """A window is a row, an output of a group is a column; in a depthwise convolution, a group is."""
     outputs = 32 // groups if groups < 16 else 1
-
-    def epilogue(text, result):
-        column = text.add(text.mul(result.inner, outputs), result.column)
-        bias = result.load(text, "float", text.at(result.extra[0], "float", column))
-        value = text.line(f"fadd {result.kind} {result.value}, {bias}")
-        zero = "zeroinitializer" if result.lanes > 1 else "0.0"
-        positive = text.line(f"fcmp ogt {result.kind} {value}, {zero}")
-        truth = f"<{result.lanes} x i1>" if result.lanes > 1 else "i1"
-        result.store(text, text.line(f"select {truth} {positive}, {result.kind} {value}, {result.kind} {zero}"))
-
     random = numpy.random.default_rng(4)
-    sizes = (2, 16, 7, 9), (outputs * groups, 16 // groups, 3, 3)
-    x, kernel = (
-        numpy.ascontiguousarray(random.standard_normal(size).astype("float32").transpose(numpy.argsort(spec)))
-        for size, spec in zip(sizes, numbers, strict=False)
-    )
-    bias = random.standard_normal(outputs * groups).astype("float32")
-    params = params_of(numbers, feature_group_count=groups)
+    x = random.standard_normal((2, 7, 9, 16)).astype("float32")
+    kernel = random.standard_normal((3, 3, 16 // groups, outputs * groups)).astype("float32")
+    params = params_of(CHANNELS_LAST, feature_group_count=groups)
     target = host_target().without_vectors_above(bits)
-    result = convolve(x, kernel, target, params, epilogue=epilogue, extra=[bias])
-    shape = [1] * 4
-    shape[numbers.out_spec[1]] = math.prod(bias.shape)
-    expected = numpy.maximum(conv_general_dilated.evaluate(x, kernel, **params) + bias.reshape(shape), 0)
-    numpy.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+    expected = conv_general_dilated.evaluate(x, kernel, **params)
+    is_depthwise = outputs == 1 and bits > 0
+    columns = groups if is_depthwise else outputs
+    found, times = (numpy.zeros((expected.size // (outputs * groups), outputs * groups)) for _ in range(2))
+
+    def epilogue(context, sums, stride, outer, inner, r, rows, n0, n1):
+        first = columns * inner
+        for i in range(rows):
+            row = (ctypes.c_float * (n1 - n0)).from_address(sums + i * stride * 4)
+            found[r + i, first + n0 : first + n1] = row
+            times[r + i, first + n0 : first + n1] += 1
+
+    function = EPILOGUE(epilogue)
+    convolve(x, kernel, target, params, epilogue=ctypes.cast(function, ctypes.c_void_p).value)
+    assert (times == 1).all()
+    numpy.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)

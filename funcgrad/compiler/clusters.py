@@ -36,6 +36,8 @@ class Cluster:
         counted: axes whose own value is used.
         read_by_full: variables that full members depend on, themselves or by way of others.
         alone: whether it is an equation that is not computed element by element and takes in no others.
+        product: the product of matrices that each of its elements is computed from, and that may be computed along with
+            it: see `join`. None if there is none.
     """
 
     def __init__(self, number: int, shape: Sequence[int], alone: bool = False):
@@ -48,6 +50,7 @@ class Cluster:
         self.counted: frozenset[Axis] = frozenset()
         self.read_by_full: set[Variable] = set()
         self.alone = alone
+        self.product: Equation | None = None
         self.needs = 0  # the numbers of the clusters that have to run before, as bits
 
     @property

@@ -201,8 +201,14 @@ def _parts_of_schedule(schedule: Schedule) -> Iterator[Part]:
         elif isinstance(step, Multiply):
             product = step.product
             read = sum(x.size * x.dtype.itemsize for x in (product.a, product.b))
-            written = product.c.size * product.c.dtype.itemsize
-            yield Part(f"product for {product.c.name}", 2 * product.cost, read, written, product.a.dtype.itemsize)
+            width = product.a.dtype.itemsize
+            if step.epilogue is None:
+                written = product.c.size * product.c.dtype.itemsize
+                yield Part(f"product for {product.c.name}", 2 * product.cost, read, written, width)
+            else:
+                after = part_of_kernel(step.epilogue)
+                what, flops = after.what.replace("kernel", "product"), 2 * product.cost + after.flops
+                yield Part(what, flops, read + after.bytes_read, after.bytes_written, width)
         elif isinstance(step, Copy):
             size = step.source.size * step.source.dtype.itemsize
             yield Part(f"copy to {step.target.name}", 0, size, size)

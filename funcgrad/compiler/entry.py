@@ -18,7 +18,8 @@ Places = dict[Buffer, str]  # the LLVM name of the address of each buffer
 def slots_of(step: Step) -> int:
     """How many slots the context of a step has."""
     if isinstance(step, Multiply):
-        return 4 + len(step.product.numbers)
+        epilogue = step.epilogue
+        return 4 + len(step.product.numbers) + (0 if epilogue is None else 1 + len(epilogue.arguments))
     return len(step.buffers) if isinstance(step, Run) else 0
 
 
@@ -92,10 +93,14 @@ class EntryWriter:
             self.write_branch(step, places)
 
     def write_run(self, run: Run, places: Places) -> None:
-        for number, buffer in enumerate(run.buffers):
-            slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
-            self.do(f"store ptr {places[buffer]}, ptr {slot}, align 8")
+        self.set_slots(0, [places[buffer] for buffer in run.buffers])
         self.call(run.symbol, run.count, run.grain)
+
+    def set_slots(self, first: int, addresses: Sequence[str]) -> None:
+        """Put addresses into the slots of the context from `first` on."""
+        for number, address in enumerate(addresses, first):
+            slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
+            self.do(f"store ptr {address}, ptr {slot}, align 8")
 
     def write_product(self, step: Multiply, places: Places) -> None:
         product = step.product
@@ -105,9 +110,11 @@ class EntryWriter:
             operands.append(self.line(moved) if offset else places[buffer])
         if product.swapped:
             operands.reverse()
-        for number, address in enumerate([*operands, places[product.c], places[product.scratch]]):
-            slot = self.line(f"getelementptr ptr, ptr %context, i64 {number}")
-            self.do(f"store ptr {address}, ptr {slot}, align 8")
+        result = places[product.c] if step.epilogue is None else "null"
+        self.set_slots(0, [*operands, result, places[product.scratch]])
+        if step.epilogue is not None:
+            after = [f"@{step.epilogue_symbol}", *(places[x] for x in step.epilogue.arguments)]
+            self.set_slots(4 + len(product.numbers), after)
         # Copied from a table, which products of the same sizes share.
         table = self.tables.setdefault(product.numbers, f"@numbers{len(self.tables)}")
         numbers = ", ".join(f"i64 {value}" for value in product.numbers)

@@ -26,6 +26,7 @@ from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.expand import expanded_program
+from funcgrad.compiler.join import Joiner
 from funcgrad.compiler.loops import Axis, Buffer, constant_index, flatten, load
 from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.merge import Merger
@@ -86,6 +87,7 @@ class Fuser:
         for equation in reversed(self.program.equations):
             self.visit(equation)
         Merger(self.clusters, self.home, self.parts_of).run()
+        Joiner(self.clusters, self.home, self.reads, self.stored(), self.in_memory | {*self.parts}).run()
         self.sort_members()
         for cluster in self.clusters:
             cluster.divide_last_axis()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from funcgrad.compiler.loops import Axis, Buffer, Index, Kernel, Loop, Store, expressions_in
-from funcgrad.compiler.schedule import Run, Schedule
+from funcgrad.compiler.schedule import Multiply, Run, Schedule
 
 
 def in_place_pairs(
@@ -37,6 +37,9 @@ def in_place_pairs(
         if read != written:
             return read < written
         step = schedule.steps[written]
+        if isinstance(step, Multiply) and step.epilogue is not None:
+            is_operand = given in (step.product.a, step.product.b)
+            return not is_operand and replaces_elements(step.epilogue, given, made)
         return isinstance(step, Run) and replaces_elements(step.kernel, given, made)
 
     of_kind: dict[Any, list[Buffer]] = {}

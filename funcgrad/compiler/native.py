@@ -16,6 +16,7 @@ import numpy
 
 from funcgrad.compiler.elements import element_rule, movement_rule
 from funcgrad.compiler.entry import EntryWriter
+from funcgrad.compiler.epilogues import epilogue_text
 from funcgrad.compiler.execute import Executable, executor
 from funcgrad.compiler.expand import expanded
 from funcgrad.compiler.kernels import Buffers, buffer_for
@@ -104,26 +105,33 @@ class Segment:
         """The kernels, equal ones once, and the function that calls them."""
         module = Module(self.target)
         symbols: dict[Any, str] = {}
+
+        def written(text: str) -> str:
+            """The name of a function with this text."""
+            if text not in symbols:
+                symbols[text] = f"kernel{len(symbols)}"
+                module.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
+            return symbols[text]
+
         for step in self.schedule.all_steps():
             if isinstance(step, Run):
-                text = kernel_text(module, step.kernel, "SYMBOL")
-                if text not in symbols:
-                    symbols[text] = f"kernel{len(symbols)}"
-                    module.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
-                step.symbol = symbols[text]
+                step.symbol = written(kernel_text(module, step.kernel, "SYMBOL"))
             elif isinstance(step, Multiply):
                 key = step.product.key
                 if key not in symbols:
                     symbols[key] = f"product{len(symbols)}"
                     step.product.write(module, symbols[key])
                 step.symbol = symbols[key]
+                if step.epilogue is not None:
+                    step.epilogue_symbol = written(epilogue_text(module, step.epilogue, "SYMBOL"))
         module.functions.append(EntryWriter(module, self.schedule, table).text())
         return module.text()
 
     @property
     def kernels(self) -> list[Kernel]:
         """Its kernels, in the order in which they run."""
-        return [step.kernel for step in self.schedule.all_steps() if isinstance(step, Run)]
+        steps = [x.epilogue if isinstance(x, Multiply) else x for x in self.schedule.all_steps()]
+        return [x.kernel if isinstance(x, Run) else x for x in steps if isinstance(x, Run | Kernel)]
 
     @property
     def assembly(self) -> str:

@@ -16,7 +16,7 @@ from funcgrad import dtypes
 from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
 from funcgrad.compiler.contraction.convolution import plan_convolution, write_convolution
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, flatten, load
+from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, computing_dtype, flatten, load
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over
@@ -140,6 +140,8 @@ class Product:
         steps: its functions: what follows its name in theirs, how many tasks there are, how many to take at a time.
         key: equal for products that the same functions compute.
         cost: multiplications in all.
+        columns: how many neighbours in the result are one row of a product; 0 if it cannot have an epilogue.
+        dtype: that of the sums.
     """
 
     def __init__(self, equation: Equation, follow: Follow, buffers: Any, target: Target):
@@ -164,9 +166,19 @@ class Product:
         self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "panels")
         self.swapped, self.numbers, self.cost = self.plan.swapped, self.plan.numbers, self.plan.cost
         self.spec = ContractionSpec(dtype, dtype, self.result.dtype, self.plan.scheme)
-        self.key = self.spec
+        self.dtype = computing_dtype(dtype)
+        takes_rows = self.plan.scheme != "dot" and not self.plan.swapped and dtype.kind in "fV"
+        self.columns = n if takes_rows else 0
         pack = [("_pack", self.plan.pack_tasks, max(1, self.plan.pack_tasks // 16))] if self.plan.pack_tasks else []
         self.steps = (*pack, ("", self.plan.tasks, self.plan.grain))
+
+    def hand_on(self) -> None:
+        """Hand sums to an epilogue, rather than store them."""
+        self.spec = replace(self.spec, has_epilogue=True)
+
+    @property
+    def key(self) -> Any:
+        return self.spec
 
     def write(self, module: Module, name: str) -> None:
         """Add the functions to a module."""
@@ -204,12 +216,24 @@ class Convolution:
         )
         self.a, self.b, self.c = buffers[x], buffers[kernel], buffers[result]
         self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "patches")
-        self.numbers, self.cost, self.key = self.plan.numbers, self.plan.cost, self.plan
-        self.steps = self.plan.steps
+        self.numbers, self.cost, self.steps = self.plan.numbers, self.plan.cost, self.plan.steps
+        self.dtype, self.has_epilogue = computing_dtype(x.dtype), False
+        patches = self.plan.patches
+        in_rows = not self.plan.is_depthwise and x.dtype.kind in "fV" and patches.results[1:] == ()
+        is_whole = params["feature_group_count"] == params["batch_group_count"] == patches.result_output == 1
+        self.columns = patches.outputs if in_rows and is_whole and patches.results[0][1] == patches.outputs else 0
+
+    def hand_on(self) -> None:
+        """Hand sums to an epilogue, rather than store them."""
+        self.has_epilogue = True
+
+    @property
+    def key(self) -> Any:
+        return self.plan, self.has_epilogue
 
     def write(self, module: Module, name: str) -> None:
         """Add the functions to a module."""
-        write_convolution(module, self.plan, name)
+        write_convolution(module, self.plan, name, self.has_epilogue)
 
     def __str__(self) -> str:
         return f"{self.c.name} = convolution({self.a.name}, {self.b.name}), {self.cost} multiplications"

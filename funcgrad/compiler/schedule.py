@@ -6,10 +6,13 @@ part of the arena. Loops and branches have schedules of their own inside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from funcgrad.compiler.fuse import fuse
+from funcgrad.compiler.clusters import Cluster
+from funcgrad.compiler.epilogues import epilogue_of
+from funcgrad.compiler.fuse import Fuser, fuse
 from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
 from funcgrad.compiler.loops import Buffer, Kernel, Loop
 from funcgrad.compiler.machine import host_target
@@ -24,6 +27,7 @@ from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.program import Equation, Program, Variable
 
+ENOUGH_TASKS = 8  # that any number of threads may share well
 ELEMENTS_A_CHUNK = 1 << 15  # from so much work on another thread may take a part of it
 
 
@@ -49,22 +53,32 @@ class Run:
 
 
 class Multiply:
-    """Compute a product of matrices or a convolution."""
+    """Compute a product of matrices or a convolution. With an `epilogue`, that kernel gets the result part by part."""
 
-    def __init__(self, product: Product | Convolution):
+    def __init__(self, product: Product | Convolution, epilogue: Kernel | None = None):
         self.product, self.symbol = product, ""
+        self.epilogue, self.epilogue_symbol = epilogue, ""
+        if epilogue is not None:
+            product.hand_on()
+
+    @property
+    def results(self) -> tuple[Buffer, ...]:
+        """What the results are written to, and what an epilogue reads."""
+        return (self.product.c,) if self.epilogue is None else tuple(self.epilogue.arguments)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         product = self.product
-        return (product.a, product.b, product.c, product.scratch)
+        return (product.a, product.b, *self.results, product.scratch)
 
     @property
     def nanoseconds(self) -> float:
-        return 10 + self.product.cost / 30
+        return 10 + self.product.cost / 30 + (Run(self.epilogue).nanoseconds if self.epilogue else 0)
 
     def lines(self, indent: str) -> list[str]:
-        return [f"{indent}{self.product}"]
+        inside = [] if self.epilogue is None else str(self.epilogue).splitlines()[1:]
+        with_sums = ", of whose sums" if inside else ""
+        return [f"{indent}{self.product}{with_sums}", *(indent + line for line in inside)]
 
 
 class Copy:
@@ -249,19 +263,44 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
     fuser = fuse(program)
     stored = fuser.stored()
     for cluster in fuser.clusters:
+        if cluster.product is not None:
+            yield with_epilogue(cluster, cluster.product, fuser, buffers, stored)
+            continue
         if not cluster.alone:
             yield [Run(with_prefetches(x)) for x in LoopWriter(cluster, fuser, buffers, stored).write()]
             continue
         (equation,) = cluster.level
-        if equation.primitive is dot_general:
-            product = Product(equation, fuser.follow, buffers, host_target())
+        if equation.primitive in (dot_general, conv_general_dilated):
+            product = product_of(equation, fuser, buffers)
             yield [*map(Run, product.copies), Multiply(product)]
-        elif equation.primitive is conv_general_dilated:
-            yield [Multiply(Convolution(equation, buffers, host_target()))]
         elif equation.primitive in STRUCTURES:
             yield structured(equation, buffers)
         else:
             yield [Run(x) for x in SPECIAL[equation.primitive].kernels(equation, buffers)]
+
+
+def product_of(equation: Equation, fuser: Fuser, buffers: Buffers) -> Product | Convolution:
+    """How a product or a convolution is computed."""
+    if equation.primitive is dot_general:
+        return Product(equation, fuser.follow, buffers, host_target())
+    return Convolution(equation, buffers, host_target())
+
+
+def with_epilogue(
+    cluster: Cluster, equation: Equation, fuser: Fuser, buffers: Buffers, stored: set[Variable]
+) -> list[Step]:
+    """The steps of a cluster and of the product that it reads: one for both, if they suit each other."""
+    product = product_of(equation, fuser, buffers)
+    copies: list[Step] = [*map(Run, product.copies)]
+    (result,) = equation.results
+    if product.columns:
+        kernel = epilogue_of(cluster, result, product.columns, product.dtype, fuser, buffers, stored)
+        # A small product is no work to share out, and what is done to its elements may be.
+        _, tasks, _ = product.steps[-1]
+        if kernel is not None and tasks >= min(ENOUGH_TASKS, math.prod(result.shape) // ELEMENTS_A_CHUNK):
+            return [*copies, Multiply(product, kernel)]
+    kernels = LoopWriter(cluster, fuser, buffers, stored).write()
+    return [*copies, Multiply(product), *map(Run, kernels)]
 
 
 def structured(equation: Equation, buffers: Buffers) -> list[Step]:

@@ -1,7 +1,7 @@
 """Products of matrices, and convolutions, as native code: one generator for any sizes, strides and dtypes.
 
-c[..., m, n] = sum over k of a[..., m, k] b[..., k, n]. A kernel is made for dtypes and an epilogue; sizes and strides
-are what it is called with, so that one compiled kernel serves every size.
+c[..., m, n] = sum over k of a[..., m, k] b[..., k, n]. A kernel is made for dtypes; sizes and strides are what it is
+called with, so that one compiled kernel serves every size.
 
 **Plan.** `plan_contraction` takes sizes and strides and says how to compute the product: by which scheme, in how many
 tasks, with how much scratch memory, and whether with the operands in each other's role (then c's transpose is
@@ -18,30 +18,24 @@ A task computes its block of c from the first number to the last in an order tha
 results are the same bit for bit however tasks are shared out.
 
 **Call.** `context` points to slots of 8 bytes: those of `SLOTS`, first the addresses of a, b, c and the scratch
-memory (of `plan.scratch_bytes`, aligned to 64), then `plan.numbers`; after them as many addresses as `spec.extra`
-says, for the epilogue and the readers. `plan.context(...)` makes the list, and changes the operands' places if the
-plan says so.
+memory (of `plan.scratch_bytes`, aligned to 64), then `plan.numbers`; after them the address of the epilogue, if there
+is one, as many addresses as `spec.extra` says, for the readers, and whatever the epilogue wants. `plan.context(...)`
+makes the list, and changes the operands' places if the plan says so.
 
     plan = plan_contraction(1, 128, 512, 784, (784, 1), (512, 1), None, "float32", target)
     spec = ContractionSpec(float32, float32, float32, plan.scheme)
     code = object_code(contraction_ir(spec, target), target)
     slots = plan.context(a_address, b_address, c_address, scratch_address)
 
-**Epilogue.** `spec.epilogue(text, result)` is called once to write the code that gets sums while they are in
-registers (or in the first level of the cache) and stores what it makes of them: see `Result`. A bias and relu:
+**Epilogue.** With `spec.has_epilogue`, sums are not stored but handed to a function, a few rows at a time, while they
+are in the first level of the cache: see `finish`. In a plan that is swapped, its rows are columns of c.
 
-    def epilogue(text, result):
-        bias = result.load(text, "float", text.at(result.extra[0], "float", result.column))
-        value = text.line(f"fadd {result.kind} {result.value}, {bias}")
-        result.store(text, text.call("maximum", result.kind, [value, "zeroinitializer" if result.lanes > 1 else "0.0"]))
-
-`text` is a `Function`: `line` writes an instruction and gives the name of its result, `do` writes one without a
-result. Neighbours in a register are neighbours along n (along m in a plan that is swapped). An epilogue for plans
-that may be swapped looks at `plan.swapped` and takes `row` for n, `column` for m.
+**bfloat16.** Where the CPU multiplies pairs of them, operands of this dtype are packed in pairs along k, and each pair
+takes the place of a number. Such instructions take numbers below 2**-126 for zero.
 
 **Convolution.** The same in other words: `plan_convolution` takes shapes and the params of `conv_general_dilated`,
-`write_convolution(module, plan, name, epilogue)` writes the functions, `plan.steps` says which to call in what order
-and with how many tasks, `plan.context(...)` with what. Sizes are constants of this code. See `convolution`.
+`write_convolution(module, plan, name)` writes the functions, `plan.steps` says which to call in what order and with how
+many tasks, `plan.context(...)` with what. Sizes are constants of this code. See `convolution`.
 
 **Readers.** `spec.read_a(text, outer, inner, m, k, extra)` gives an element of a that does not lie in memory with
 strides, in the type that memory has for it; likewise `read_b`. What they read is copied to a tile or a panel before
@@ -55,7 +49,7 @@ from funcgrad.compiler.contraction.convolution import (
     plan_convolution,
     write_convolution,
 )
-from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Epilogue, Reader, Result
+from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Reader
 from funcgrad.compiler.contraction.kernel import contraction_ir, write_contraction
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
 from funcgrad.compiler.contraction.text import Function

@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from funcgrad.compiler.contraction.finish import call_finish, write_finish
-from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Epilogue, Frame, Patches
+from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Frame, Patches
 from funcgrad.compiler.contraction.kernel import write_contraction
 from funcgrad.compiler.contraction.patches import kernel_order, merged, patches_address, place_of, write_turned
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
@@ -225,32 +225,27 @@ def convolution_ir(
     plan: ConvolutionPlan,
     target: Target,
     name: str = "convolution",
-    epilogue: Epilogue | None = None,
-    extra: int = 0,
+    has_epilogue: bool = False,
 ) -> str:
     """A module in LLVM's language with the functions of a convolution."""
     module = Module(target)
-    write_convolution(module, plan, name, epilogue, extra)
+    write_convolution(module, plan, name, has_epilogue)
     return module.text()
 
 
-def write_convolution(
-    module: Module, plan: ConvolutionPlan, name: str, epilogue: Epilogue | None = None, extra: int = 0
-) -> None:
+def write_convolution(module: Module, plan: ConvolutionPlan, name: str, has_epilogue: bool = False) -> None:
     """Add the functions of a convolution to a module that may hold others.
 
-    An epilogue gets as `row` the number of the window (over examples and positions), as `column` the output of a group,
-    as `inner` the group; of a depthwise convolution, the group is the column. It gets one lane at a time if outputs are
-    not the last axis of the result.
+    To an epilogue, a row is the number of a window (over examples and positions), a column is an output of a group, and
+    `inner` is the group; of a depthwise convolution, the group is the column.
     """
     spec = ContractionSpec(
         a=plan.dtype,
         b=plan.dtype,
         out=plan.out,
         scheme="packed",
-        epilogue=epilogue,
+        has_epilogue=has_epilogue,
         patches=plan.patches,
-        extra=extra,
         name=name,
     )
     kernel = Frame(spec, module)
@@ -258,7 +253,8 @@ def write_convolution(
     if plan.is_depthwise:
         write_pack_depthwise(kernel, plan, f"{name}_pack")
         write_depthwise(kernel, plan, name)
-        write_finish(kernel, kernel.helper("finish"))
+        if not has_epilogue:
+            write_finish(kernel, kernel.helper("finish"))
     else:
         write_contraction(module, spec)
 

@@ -1,10 +1,18 @@
-"""What happens to sums that are complete: they go through the epilogue to c."""
+"""What happens to sums that are complete: they are stored in c, or handed to an epilogue.
+
+An epilogue is a function that does what it likes with the sums, and stores what it makes of them where it likes:
+
+    void epilogue(ptr context, ptr sums, i64 stride, i64 outer, i64 inner, i64 r, i64 rows, i64 n0, i64 n1)
+
+The sums of the row r + i, from the column n0 up to n1, begin at the number i * stride of `sums`; `outer` and `inner`
+are indices of the batch. It is called by its address, so that products with any epilogue are the same code.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from funcgrad.compiler.contraction.frame import Frame, Result
+from funcgrad.compiler.contraction.frame import SLOTS, Frame
 from funcgrad.compiler.contraction.patches import place_of, write_turned
 from funcgrad.compiler.contraction.text import Function
 from funcgrad.compiler.module import has_masks, vector
@@ -21,19 +29,22 @@ def call_finish(
     n0: str,
     n1: str,
 ) -> None:
-    """Call what `write_finish` writes, for rows from r on and columns n0 up to n1, whose sums are `stride` apart."""
+    """Call the epilogue, or else what `write_finish` writes, for rows from r on and columns n0 up to n1, whose sums are
+    `stride` apart."""
     arguments = f"ptr %context, ptr {sums}, i64 {stride}, i64 {batch[0]}, i64 {batch[1]}"
-    text.do(f"call void @{kernel.helper('finish')}({arguments}, i64 {r}, i64 {rows}, i64 {n0}, i64 {n1})")
+    function = f"@{kernel.helper('finish')}"
+    if kernel.spec.has_epilogue:
+        function = text.load("ptr", text.at("%context", "i64", len(SLOTS)), 8)
+    text.do(f"call void {function}({arguments}, i64 {r}, i64 {rows}, i64 {n0}, i64 {n1})")
 
 
 def write_finish(kernel: Frame, name: str) -> None:
-    """Rows of sums, from one place in memory to c, through the epilogue."""
+    """Rows of sums, from one place in memory to c."""
     arguments = "ptr %context, ptr %sums, i64 %stride, i64 %outer, i64 %inner, i64 %r, i64 %rows, i64 %n0, i64 %n1"
     text, batch = kernel.function(name, arguments, internal=True), ("%outer", "%inner")
     parts, number, out = kernel.parts, kernel.number, kernel.out
     c = kernel.operand(text, "c", *batch)
     c_m, c_n = kernel.slot(text, "c_m"), kernel.slot(text, "c_n")
-    extra = kernel.extra(text)
     # Rows along k have their columns apart, and there are few of them.
     patches = kernel.spec.patches
     apart = kernel.spec.scheme == "dot" or (patches is not None and patches.result_output != 1)
@@ -48,8 +59,11 @@ def write_finish(kernel: Frame, name: str) -> None:
         at_row = place_of(text, row, patches.results) if patches is not None else text.mul(row, c_m)
         index = text.add(at_row, text.mul(j, c_n))
         address = text.at(c, out.kind, text.mul(index, parts))
-        result = Result(value, kind, lanes, row, j, *batch, address, mask, extra, out)
-        (kernel.spec.epilogue or (lambda text, result: result.store(text, result.value)))(text, result)
+        value = out.narrow(text, value, lanes * parts)
+        if mask is None:
+            text.store(vector(out.kind, lanes * parts), value, address)
+        else:
+            text.masked_store(out.kind, lanes, value, address, mask)
 
     first_row = text.divide("%r", parts)[0]
     first, end = (text.divide(x, parts)[0] for x in ("%n0", "%n1"))
@@ -94,7 +108,7 @@ def write_finish(kernel: Frame, name: str) -> None:
     # Whether rows lie in c in the order of their numbers, so that those between the first and the last lie there, too.
     ordered = all(outer >= count * inner for (_, outer), (count, inner) in pairwise(results))
     neighbours = bool(results) and results[-1][1] == 1 and ordered
-    if apart and neighbours and kernel.spec.epilogue is None and kernel.shape.lanes > 1:
+    if apart and neighbours and kernel.shape.lanes > 1:
         # Whether all rows are neighbours in c.
         first_place = place_of(text, first_row, results)
         last_row = text.sub(text.add(first_row, "%rows"), 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.contraction.text import Element, Function, element_of, upper_half
+from funcgrad.compiler.contraction.text import Function, element_of, upper_half
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
 
@@ -26,50 +26,6 @@ WIDEST = 6  # vectors in a tile
 ROW_PADDING = 64  # keeps rows of a tile out of each other's cache sets
 
 
-@dataclass(frozen=True)
-class Result:
-    """Some neighbours of c, with which an epilogue does what it wants.
-
-    Attributes:
-        value: the name of the register that holds the sums over k.
-        kind: its LLVM type.
-        lanes: how many elements it holds: `column` and those after it. (Complex ones are two numbers each.)
-        row, column: their indices (i64). If the plan has swapped the operands, indices of the transposed result.
-        outer, inner: indices of the batch (i64).
-        address: where c has the first of them.
-        mask: which lanes are elements of c; None if all are.
-        extra: the names of the addresses in the slots after `SLOTS`, as many as the spec says.
-    """
-
-    value: str
-    kind: str
-    lanes: int
-    row: str
-    column: str
-    outer: str
-    inner: str
-    address: str
-    mask: str | None
-    extra: tuple[str, ...]
-    element: Element
-
-    def load(self, text: Function, kind: str, address: str) -> str:
-        """As many neighbours of another array, from an address on; zeros where `mask` is false."""
-        if self.mask is None:
-            return text.load(vector(kind, self.lanes), address)
-        return text.masked_load(kind, self.lanes, address, self.mask)
-
-    def store(self, text: Function, value: str) -> None:
-        """Write to c what has the type of `value`, converted to the dtype of c."""
-        lanes = self.lanes * self.element.parts
-        value = self.element.narrow(text, value, lanes)
-        if self.mask is None:
-            text.store(vector(self.element.kind, lanes), value, self.address)
-        else:
-            text.masked_store(self.element.kind, lanes, value, self.address, self.mask)
-
-
-Epilogue = Callable[[Function, Result], None]
 Digits = tuple[tuple[int, int], ...]  # how many, and how far apart, from the slowest to the fastest
 Reader = Callable[[Function, str, str, str, str, tuple[str, ...]], str]
 
@@ -109,12 +65,13 @@ class ContractionSpec:
         a, b, out: dtypes of the operands and of the result. Sums are computed in float32 if the operands are narrower
             floats.
         scheme: the `scheme` of the plan.
-        epilogue: what to do with results, `epilogue(text, result)`; None to store them.
+        has_epilogue: whether sums are handed to a function, whose address is in the slot after the others, rather than
+            stored in c.
         read_a: `read_a(text, outer, inner, m, k, extra)` writes code that gives element (m, k) of a, in memory's type;
             None if a lies in memory with strides.
         read_b: the same for b and (k, n). Only the schemes "panels" and "packed" can read b so.
         patches: of a convolution, which has its own readers.
-        extra: how many addresses follow the slots of the context, for the epilogue and the readers.
+        extra: how many addresses for the readers follow the slots of the context.
         name: the name of the function. That which packs b is called like it, with "_pack" after it.
     """
 
@@ -122,7 +79,7 @@ class ContractionSpec:
     b: numpy.dtype
     out: numpy.dtype
     scheme: str = "in_place"
-    epilogue: Epilogue | None = None
+    has_epilogue: bool = False
     read_a: Reader | None = None
     read_b: Reader | None = None
     patches: Patches | None = None
@@ -184,13 +141,13 @@ class Frame:
         self.step = "i32" if self.pairs else self.number
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
-        self.direct = spec.epilogue is None and not self.out.converts and self.parts == 1 and spec.has_plain_rows
+        self.direct = not spec.has_epilogue and not self.out.converts and self.parts == 1 and spec.has_plain_rows
         self.in_place, self.turned = spec.scheme.startswith("in_place"), spec.scheme == "in_place_turned"
         self.slots: dict[str, str] = {}
 
     def helper(self, what: str) -> str:
         """The name of a function that others call. What is the same for several specs has the same name."""
-        reader = {"rows": self.spec.read_a, "panel": self.spec.read_b, "finish": self.spec.epilogue}[what]
+        reader = {"rows": self.spec.read_a, "panel": self.spec.read_b, "finish": None}[what]
         if reader is not None or self.spec.patches is not None:
             return f"{self.spec.name}_{what}"
         if what == "finish":
@@ -245,8 +202,8 @@ class Frame:
         return self.slots[key]
 
     def extra(self, text: Function) -> tuple[str, ...]:
-        """The addresses in the slots after the others."""
-        first = len(SLOTS)
+        """The addresses for readers."""
+        first = len(SLOTS) + self.spec.has_epilogue
         return tuple(text.load("ptr", text.at("%context", "i64", first + i), 8) for i in range(self.spec.extra))
 
     def operand(self, text: Function, name: str, outer: str, inner: str) -> str:

@@ -99,6 +99,11 @@ def write_tiles(kernel: Frame, name: str) -> None:
                             source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), steps))
                         at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
                         write_tile(kernel, text, at, rows_of_a, source, step, steps, (first, last), (outer, inner))
+                        if not kernel.direct:
+                            own = text.at(sums, kernel.number, text.sub(j, n0))
+                            end = text.minimum(text.add(j, vectors * lanes), n1)
+                            finish = (own, partial_row, (outer, inner), r, height, j, end)
+                            text.choose(last, lambda: call_finish(kernel, text, *finish))
 
                     def column(j: str, _: list[str]) -> None:
                         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
@@ -121,14 +126,9 @@ def write_tiles(kernel: Frame, name: str) -> None:
                             width,
                             lambda j, _: write(j, vectors, shape.lanes, str(width)),
                         )
-                        text.loop(j, n1, 1, lambda j, _: write(j, 1, 1, "1"))
+                        text.loop(j, n1, parts, lambda j, _: write(j, parts, 1, str(parts)))
                     else:
                         text.loop(n0, n1, width, column)
-                    if not kernel.direct:
-                        text.choose(
-                            last,
-                            lambda: call_finish(kernel, text, sums, partial_row, (outer, inner), r, height, n0, n1),
-                        )
 
                 r, _ = text.loop(r, end if height == shape.rows else text.sub(m1, height - 1), height, row)
 
