@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,68 @@ def test_an_ensemble_is_vmap_over_keys_and_then_over_modules():
     assert found.shape == (5, 3, 1)
     third = fg.tree.map(lambda leaf: leaf[2], ensemble)
     numpy.testing.assert_allclose(found[2], third(x), rtol=1e-6)
+
+
+def test_modules_go_into_every_transform_and_come_out():
+    module, x = TwoLayers(4, key=KEY), np.ones((3, 2))
+
+    def loss(module):
+        return (module(x) ** 2).sum()
+
+    def shorter(module):
+        return fg.tree.map(lambda p: 0.5 * p, module)
+
+    gradient = fg.grad(loss)(module)
+    value, pull = fg.vjp(loss, module)
+    _, slope = fg.jvp(loss, (module,), (gradient,))
+    _, linear = fg.linearize(loss, module)
+    square = sum(float((leaf**2).sum()) for leaf in fg.tree.leaves(gradient))
+    made = [
+        pull(np.ones_like(value))[0],
+        fg.jacrev(loss)(module),
+        fg.jacfwd(loss)(module),
+        fg.jit(fg.grad(loss))(module),
+        fg.grad(fg.checkpoint(loss))(module),
+        fg.lax.cond(True, fg.grad(loss), shorter, module),
+        fg.make_program(fg.grad(loss))(module)(*fg.tree.leaves(module)),
+    ]
+
+    assert float(slope) == pytest.approx(square) and float(linear(gradient)) == pytest.approx(square)
+    for other in made[:-1]:
+        assert type(other) is TwoLayers
+    for other in made:
+        for found, expected in zip(fg.tree.leaves(other), fg.tree.leaves(gradient), strict=True):
+            numpy.testing.assert_allclose(found, expected, rtol=1e-5)
+    halved, _ = fg.lax.scan(lambda m, _: (shorter(m), None), module, None, length=3)
+    assert type(halved) is TwoLayers
+    numpy.testing.assert_allclose(halved.first.weight, module.first.weight / 8)
+
+
+@pytest.mark.native
+def test_a_compiled_training_step_runs_no_python_for_each_parameter():
+    def calls(depth):
+        optimizer = fg.optim.adam(1e-3)
+        model = nn.MLP(4, 2, width=8, depth=depth, key=KEY)
+
+        @fg.jit
+        def step(state, batch):
+            model, optimizer_state = state
+            value, gradient = fg.value_and_grad(lambda model: (model(batch) ** 2).mean())(model)
+            updates, optimizer_state = optimizer.update(gradient, optimizer_state, model)
+            return (fg.optim.apply_updates(model, updates), optimizer_state), {"loss": value}
+
+        state, batch, entered = (model, optimizer.init(model)), np.ones((3, 4)), []
+        for _ in range(2):
+            state, _ = step(state, batch)
+        before = sys.getprofile()
+        sys.setprofile(lambda frame, event, argument: entered.append(frame.f_code) if event == "call" else None)
+        try:
+            step(state, batch)
+        finally:
+            sys.setprofile(before)
+        return len(entered)
+
+    assert calls(depth=1) == calls(depth=6) <= 2
 
 
 def test_leaves_may_be_anything_when_a_module_is_put_together():

@@ -91,10 +91,11 @@ def _place(structure: tree.TreeDef, position: int) -> str:
 
 def to_arrays(batch: PyTree, copy: bool) -> PyTree:
     """The batch with funcgrad arrays in place of NumPy's, into which then nobody writes unless `copy` is set."""
-    return tree.map(lambda leaf: _to_array(leaf, copy), batch)
+    return tree.map(lambda leaf: to_array(leaf, copy), batch)
 
 
-def _to_array(leaf: Any, copy: bool) -> Any:
+def to_array(leaf: Any, copy: bool) -> Any:
+    """The same for one leaf."""
     if not isinstance(leaf, (numpy.ndarray, numpy.generic)):
         return leaf
     if leaf.dtype.kind in "OSUMm" or leaf.dtype.names:

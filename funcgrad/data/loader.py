@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy
 
 from funcgrad.annotations import Key
-from funcgrad.data.blocks import batches_of_block, make_block
+from funcgrad.data.blocks import Blocks, blocks_of
 from funcgrad.data.collating import to_arrays
 from funcgrad.data.datasets import Dataset, IterableDataset, is_indexed
 from funcgrad.data.orders import random_order
@@ -95,7 +95,7 @@ class DataLoader:
             self._length = self._checked_length(len(dataset))  # type: ignore[arg-type]
         self._has_processes = self.workers > 0 and worker_kind == "process"
         by_itself = self._indexed and collate is None and not self._has_processes
-        self._at_once = batches_of_block(dataset, self.batch_size) if by_itself else 1
+        self._blocks = blocks_of(dataset, self.batch_size, self.to_arrays) if by_itself else None
         self._generation = 0
         self._epoch, self._batch = 0, 0  # the batch that comes next
         self._begun = False  # whether an iteration has taken up this position
@@ -280,9 +280,10 @@ class DataLoader:
 
 def _batches(loader: DataLoader, generation: int) -> Iterator[PyTree]:
     """The batches of one epoch, from the position of the loader on. It holds the loader, never the other way round."""
+    blocks = loader._blocks
     try:
         _check_generation(loader, generation)
-        for made in _blocks(loader) if loader._at_once > 1 else _one_by_one(loader, generation):
+        for made in _in_blocks(loader, blocks) if blocks is not None else _one_by_one(loader, generation):
             while made:
                 loader._batch += 1
                 yield made.pop()  # and hold it no more
@@ -307,12 +308,11 @@ def _check_generation(loader: DataLoader, generation: int) -> None:
         )
 
 
-def _blocks(loader: DataLoader) -> Iterator[list[PyTree]]:
+def _in_blocks(loader: DataLoader, blocks: Blocks) -> Iterator[list[PyTree]]:
     """Lists of batches that are made at once; the next one last."""
-    order, size = loader._order(loader._epoch)[: len(loader) * loader.batch_size], loader.batch_size
-    for number in range(loader._batch, len(loader), loader._at_once):
-        indices = order[number * size : (number + loader._at_once) * size]
-        made = make_block(loader.dataset, number, indices, size, loader.to_arrays)
+    order, size, many = loader._order(loader._epoch), loader.batch_size, blocks.batches_at_once
+    for number in range(loader._batch, len(loader), many):
+        made = blocks.make(number, order[number * size : min(number + many, len(loader)) * size])
         made.reverse()
         yield made
 
