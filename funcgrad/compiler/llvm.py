@@ -8,6 +8,7 @@ Here are the loops and statements; `values.py` and `interleaved.py` write what i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy
@@ -27,6 +28,7 @@ from funcgrad.compiler.loops import (
     Store,
     Turn,
     computing_dtype,
+    constant,
     expressions_in,
     loaded_buffers,
     statements,
@@ -278,6 +280,8 @@ class KernelWriter(InterleavedWriter):
         known = low.isdigit() and high.isdigit()
         if known and int(low) >= int(high):
             return start or [number_text(x.accumulator.initial) for x in collected]
+        if known and int(high) - int(low) == lanes > 1 and not running_accumulators(loop):
+            return self.write_last(loop, int(low), lanes, collected, start)
         before, head, after = self.block, self.label(), self.label()
         enter = f"br label %{head}"
         if not known:
@@ -371,19 +375,35 @@ class KernelWriter(InterleavedWriter):
 
     def across(self, accumulator: Accumulator, name: str, lanes: int) -> str:
         """Bring the lanes of a vector together: halves first, then halves of those."""
-        dtype = accumulator.dtype
+        dtype, operation = accumulator.dtype, accumulator.operation
+        if lanes > 1 and dtype.kind == "f" and operation in ("max", "min"):
+            # NaN is looked for once, and not in each step.
+            one, two = self.half(dtype, name, lanes, 0), self.half(dtype, name, lanes, 1)
+            kind = register_type(dtype, lanes // 2)
+            missing = self.line(f"fcmp uno {kind} {one}, {two}")
+            if lanes > 2:
+                bits = self.line(f"bitcast <{lanes // 2} x i1> {missing} to i{lanes // 2}")
+                missing = self.line(f"icmp ne i{lanes // 2} {bits}, 0")
+            found = self.across_any(f"quick_{operation}", dtype, name, lanes)
+            nan = number_text(constant(math.nan, dtype))
+            return self.line(f"select i1 {missing}, {register_type(dtype)} {nan}, {register_type(dtype)} {found}")
+        return self.across_any(operation, dtype, name, lanes)
+
+    def across_any(self, operation: str, dtype: numpy.dtype, name: str, lanes: int) -> str:
         while lanes > 1:
+            halves = [self.half(dtype, name, lanes, number) for number in (0, 1)]
             lanes //= 2
-            kind = register_type(dtype, 2 * lanes)
-            halves = []
-            for first in (0, lanes):
-                order = ", ".join(f"i32 {first + x}" for x in range(lanes))
-                shuffled = self.line(f"shufflevector {kind} {name}, {kind} poison, <{lanes} x i32> <{order}>")
-                if lanes == 1:
-                    shuffled = self.line(f"extractelement <1 x {register_type(dtype)}> {shuffled}, i32 0")
-                halves.append(shuffled)
-            name = self.combine(accumulator.operation, dtype, halves[0], halves[1], lanes)
+            name = self.combine(operation, dtype, *halves, lanes)
         return name
+
+    def half(self, dtype: numpy.dtype, name: str, lanes: int, number: int) -> str:
+        """The first or the second half of the lanes of a vector."""
+        count = lanes // 2
+        if count == 1:
+            return self.lane(dtype, name, lanes, number)
+        kind = register_type(dtype, lanes)
+        order = ", ".join(f"i32 {count * number + lane}" for lane in range(count))
+        return self.line(f"shufflevector {kind} {name}, {kind} poison, <{count} x i32> <{order}>")
 
     def combine(self, operation: str, dtype: numpy.dtype, x: str, y: str, lanes: int) -> str:
         return BINARY_WRITERS[operation](self, self.levels[-1], dtype, lanes, x, y)

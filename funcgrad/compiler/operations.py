@@ -141,6 +141,17 @@ def _extreme(comparison: str, name: str) -> BinaryWriter:
     return write
 
 
+def _quick_extreme(comparison: str) -> BinaryWriter:
+    """The smaller or greater one of two floats, of which none is NaN."""
+
+    def write(writer: Instructions, level: Level, dtype: numpy.dtype, lanes: int, x: str, y: str) -> str:
+        kind, truth = register_type(dtype, lanes), register_type(numpy.dtype(bool), lanes)
+        first = writer.line(f"fcmp {comparison} {kind} {x}, {y}", level)
+        return writer.line(f"select {truth} {first}, {kind} {x}, {kind} {y}", level)
+
+    return write
+
+
 def _copysign(writer: Instructions, level: Level, dtype: numpy.dtype, lanes: int, x: str, y: str) -> str:
     return writer.call(level, "copysign", dtype, lanes, [x, y])
 
@@ -209,6 +220,8 @@ BINARY_WRITERS: dict[str, BinaryWriter] = {
     "rem": _instruction("srem", "frem", "urem"),
     "min": _extreme("olt", "min"),
     "max": _extreme("ogt", "max"),
+    "quick_min": _quick_extreme("olt"),
+    "quick_max": _quick_extreme("ogt"),
     "and": _instruction("and", ""),
     "or": _instruction("or", ""),
     "xor": _instruction("xor", ""),
