@@ -6,15 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGUMENTS ?=
 
-.PHONY: help demo test lint docs bench clean
+# In which the whole suite passes, besides the usual way.
+MODES := FUNCGRAD_VECTOR_BITS=256 FUNCGRAD_VECTOR_BITS=128 FUNCGRAD_VECTOR_BITS=0 FUNCGRAD_THREADS=1 \
+	FUNCGRAD_COMPILER=reference
+
+.PHONY: help demo test test-modes lint docs bench clean
 
 help:
-	@echo "make demo     train a network on handwritten digits"
-	@echo "make test     run the tests"
-	@echo "make lint     check form, types and layers"
-	@echo "make docs     run the code of README.md and docs/"
-	@echo "make bench    compare with other libraries (ARGUMENTS=\"eager_add --rounds 5\" chooses)"
-	@echo "make clean    remove the virtual environment and caches"
+	@echo "make demo       train a network on handwritten digits"
+	@echo "make test       run the tests"
+	@echo "make test-modes run them with narrow vectors, with none, on one thread, and without native code"
+	@echo "make lint       check form, types and layers"
+	@echo "make docs       run the code of README.md and docs/"
+	@echo "make bench      compare with other libraries (ARGUMENTS=\"eager_add --rounds 5\" chooses)"
+	@echo "make clean      remove the virtual environment and caches"
 	@echo "PYTHON=python3.12 chooses the interpreter that the virtual environment is created with."
 
 demo: $(VENV)/installed-examples
@@ -22,6 +27,12 @@ demo: $(VENV)/installed-examples
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto $(ARGUMENTS)
+
+test-modes: $(VENV)/installed-test
+	@for mode in $(MODES); do \
+		echo "with $$mode"; \
+		env $$mode $(BIN)/python -m pytest -q -n auto $(ARGUMENTS) || exit 1; \
+	done
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -14,6 +14,8 @@ from funcgrad.compiler import compile_program
 from funcgrad.compiler.bridge import bridge
 from funcgrad.compiler.whole import WholeProgram
 
+pytestmark = pytest.mark.native
+
 native_bridge = pytest.mark.skipif(bridge() is None, reason="objects lie in memory in another way")
 
 

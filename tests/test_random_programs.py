@@ -6,6 +6,7 @@ Hypothesis draws a few hundred of them here. Many more, and other ones:
     python -m tests.test_random_programs --seed 1 --only 4711       # one of them once more, made small
     python -m tests.test_random_programs --programs 2000 --coverage # how often each primitive occurs
     python -m tests.test_random_programs --mutants                  # how soon wrong compilers are found out
+    python -m tests.test_random_programs --threads 3                # small arrays are divided among threads, too
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -26,9 +28,11 @@ from hypothesis import strategies as st
 
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray
-from funcgrad.compiler import COMPILERS, simplify
+from funcgrad.compiler import COMPILERS, kernels, running, schedule, simplify
+from funcgrad.compiler.contraction import plan
 from funcgrad.compiler.execute import executor
 from funcgrad.compiler.simplify import RULES
+from funcgrad.config import config
 from funcgrad.control_flow.cond import cond_primitive
 from funcgrad.control_flow.scan import scan_primitive
 from funcgrad.core import Primitive
@@ -99,6 +103,31 @@ def test_random_programs_give_what_the_reference_gives(case):
         small, found = reduced(case)
         assert found is not None
         raise AssertionError(report(small, found))
+
+
+# Arrays of random Programs are small. Divided as finely as can be, even their loops are something for several threads.
+
+
+@contextmanager
+def divided_among(threads: int) -> Iterator[None]:
+    """So many threads, of which each takes as little as possible at a time."""
+    finest = [(schedule, "ELEMENTS_A_CHUNK", 1), (plan, "CHUNK", 1), (kernels, "PART", 2), (running, "PART", 2)]
+    before = [getattr(module, name) for module, name, _ in finest]
+    try:
+        for module, name, value in finest:
+            setattr(module, name, value)
+        with config.override(threads=threads, cache_folder=None):  # the cache does not know about this
+            yield
+    finally:
+        for (module, name, _), value in zip(finest, before, strict=True):
+            setattr(module, name, value)
+
+
+@pytest.mark.native
+def test_random_programs_give_the_same_bits_on_one_thread_and_on_several():
+    with divided_among(3):
+        for seed in range(60):
+            check_agreement(random_case(RandomChoices(seed)))
 
 
 # The test itself
@@ -476,6 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for how long to make one Program small")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds after which a Program does not end")
     parser.add_argument("--repeat", type=int, default=2, help="how many failures of one kind to show")
+    parser.add_argument("--threads", type=int, help="so many threads, that take as little as possible at a time")
     parser.add_argument("--tally", action="store_true", help="count how many elements are compared")
     parser.add_argument("--coverage", action="store_true", help="count the primitives instead of running anything")
     parser.add_argument("--mutants", action="store_true", help="find out wrong compilers instead")
@@ -503,7 +533,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return found is not None
         print(described(options.only, options, crashed=True)[1])
         return 0
-    return min(run_all(options), 1)
+    with divided_among(options.threads) if options.threads else nullcontext():
+        return min(run_all(options), 1)
 
 
 if __name__ == "__main__":

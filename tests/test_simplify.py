@@ -77,6 +77,7 @@ def test_parameters_of_other_types_are_other_parameters():
     assert len(simplified_names(lambda x: (primitive(array)(x), primitive(array.copy())(x)), FLOAT)) == 2
 
 
+@pytest.mark.native
 def test_operations_that_carry_python_functions_are_not_merged_or_computed_ahead():
     calls = []
 
@@ -583,6 +584,7 @@ def lies_dense(buffer):
 # How Programs are run
 
 
+@pytest.mark.native
 def test_reference_runs_the_program_as_it_was_traced():
     evaluated = []
 

@@ -232,6 +232,10 @@ class Wobbled(Meaning):
         primitive = equation.primitive
         floor = units * self.small_floor(primitive, result.dtype)
         moved = self.noisy(result, units, floor)
+        if result.dtype.kind == "c" and primitive is ew.logistic:  # near a pole, what divides 1 has lost its digits
+            divisor = 1 / result
+            lost = 1 / self.noisy(divisor, units, units * epsilon(result.dtype))
+            return numpy.where(numpy.isfinite(divisor), lost, moved).astype(result.dtype)
         if result.dtype.kind == "c":
             return moved
         first = operands[-1 if primitive is ew.polygamma else 0]
