@@ -59,7 +59,7 @@ def cifar_cnn() -> tuple[Callable[..., Any], Any, Any, int]:
 
     folder = Path(tempfile.mkdtemp())
     example.write_windows(folder)
-    data = fg.data.map(example.prepared, fg.data.load("cifar10", folder, split="train"))
+    data = fg.data.load("cifar10", folder, split="train")
     network, optimizer = example.Network(key=KEYS[0]), fg.optim.adamw(1e-3)
     train_step = example.make_train_step(optimizer)
 
@@ -67,7 +67,7 @@ def cifar_cnn() -> tuple[Callable[..., Any], Any, Any, int]:
         *state, value = train_step(*state, batch["image"], batch["label"], KEYS[2])
         return tuple(state), {"loss": value}
 
-    loader = fg.data.DataLoader(data, example.BATCH_SIZE, shuffle_key=KEYS[1], drop_last=True, workers=1)
+    loader = fg.data.DataLoader(data, example.BATCH_SIZE, shuffle_key=KEYS[1], drop_last=True)
     return step, (network, network.initial_state(), optimizer.init(network)), loader, 4
 
 

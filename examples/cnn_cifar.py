@@ -4,9 +4,9 @@
 
 Without a folder, the program cuts windows of 32 by 32 pixels out of ten photographs that come with scikit-image, and
 writes them in CIFAR's binary format to runs/cnn_cifar/data; the network learns to tell from which photograph a window
-is. Windows for the test are from other parts of the photographs than those for training. The pictures are read by a
-loader with a worker thread, and mirrored at random. The loss curve, some predictions, a log and the parameters are left
-in runs/cnn_cifar.
+is. Windows for the test are from other parts of the photographs than those for training. A loader hands out bytes as
+they are in the files; the compiled step scales them and mirrors pictures at random. The loss curve, some predictions, a
+log and the parameters are left in runs/cnn_cifar.
 
 Source of the format: https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -63,12 +63,6 @@ def write_windows(folder):
     (folder / "batches.meta.txt").write_text("\n".join(PHOTOGRAPHS) + "\n")
 
 
-def prepared(example):
-    """Pixels between -1 and 1, and the axis of colours in front of the two others."""
-    image = example["image"].astype(numpy.float32) / 127.5 - 1
-    return {"image": image.transpose(2, 0, 1), "label": example["label"]}
-
-
 class Network(nn.Module):
     """Three convolutions, each of which halves the picture and is normalized, and a linear layer."""
 
@@ -97,6 +91,11 @@ class Network(nn.Module):
         return self.head(x.mean(axis=(-2, -1))), after
 
 
+def prepared(images):
+    """Pixels between -1 and 1, and the axis of colours in front of the two others."""
+    return np.moveaxis(images.astype(np.float32) / 127.5 - 1, -1, -3)
+
+
 def loss(network, states, images, labels):
     logits, states = network(images, states)
     return fg.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), states
@@ -111,7 +110,7 @@ def flipped(images, key):
 def make_train_step(optimizer):
     @fg.jit
     def train_step(network, states, optimizer_state, images, labels, key):
-        images = flipped(images, key)
+        images = flipped(prepared(images), key)
         (value, states), gradient = fg.value_and_grad(loss, has_aux=True)(network, states, images, labels)
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, network)
         return fg.optim.apply_updates(network, updates), states, optimizer_state, value
@@ -121,7 +120,7 @@ def make_train_step(optimizer):
 
 @fg.jit
 def predict(network, states, images):
-    logits, _ = nn.inference_mode(network)(images, states)
+    logits, _ = nn.inference_mode(network)(prepared(images), states)
     return logits.argmax(axis=-1)
 
 
@@ -168,7 +167,7 @@ def save_results(network, states, history, examples, classes):
     curve.plot([row[0] for row in history], [row[1] for row in history])
     curve.set(xlabel="epoch", ylabel="mean training loss", yscale="log", title="Loss")
     curve.grid(alpha=0.3)
-    images = np.stack([prepared(example)["image"] for example in examples])
+    images = np.stack([example["image"] for example in examples])
     for axes, example, label in zip(
         right.subplots(3, 5).flat, examples, predict(network, states, images).tolist(), strict=True
     ):
@@ -190,14 +189,10 @@ def main(folder=None, seed=0):
     raw = {split: fg.data.load("cifar10", folder, split=split) for split in ("train", "test")}
     network_key, shuffle_key, training_key = fg.random.split(fg.random.key(seed), 3)
     network = Network(key=network_key)
-    with (
-        fg.data.DataLoader(
-            fg.data.map(prepared, raw["train"]), BATCH_SIZE, shuffle_key=shuffle_key, drop_last=True, workers=1
-        ) as loader,
-        fg.data.DataLoader(fg.data.map(prepared, raw["test"]), BATCH_SIZE, workers=1) as test_loader,
-    ):
-        print(f"Training on {len(raw['train'])} pictures of {folder}:")
-        network, states, history = train(network, loader, test_loader, training_key)
+    loader = fg.data.DataLoader(raw["train"], BATCH_SIZE, shuffle_key=shuffle_key, drop_last=True)
+    test_loader = fg.data.DataLoader(raw["test"], BATCH_SIZE)
+    print(f"Training on {len(raw['train'])} pictures of {folder}:")
+    network, states, history = train(network, loader, test_loader, training_key)
 
     result = history[-1][2]
     print(f"\nTest accuracy on {len(raw['test'])} pictures that it has not seen: {result:.1%}")
