@@ -35,6 +35,8 @@ from funcgrad.errors import (
     TracedValueError,
 )
 
+IN_ALL, IN_EACH = "in all operands together", "in each operand"
+
 
 class Primitive:
     """Something that can be computed, with all of its rules.
@@ -75,6 +77,7 @@ class Primitive:
         "has_effects",
         "jvp",
         "keeps_weak_type",
+        "linearity",
         "linearize",
         "module",
         "multiple_results",
@@ -93,6 +96,9 @@ class Primitive:
     linearize: Any
     stage: Any
     collect: Any
+
+    linearity: tuple[str, Any] | None
+    """For a primitive that is linear: IN_ALL or IN_EACH, and the rule `jvp` that says the same in Python."""
 
     native: Any
     """How the compiler computes it eagerly, once it does: see `compiler.eager`."""
@@ -120,7 +126,7 @@ class Primitive:
         self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
         self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type
         self.carries_functions, self.has_effects = carries_functions, has_effects
-        self.native = None
+        self.linearity = self.native = None
 
     def rule(self, kind: str, transform: str) -> Callable[..., Any]:
         """The rule of this kind. Raises MissingRuleError, naming the transform that needs it, where there is none."""

@@ -44,17 +44,19 @@ class Counter:
 
     def start(self) -> None:
         """Puts functions that count in the place of those that compute."""
-        Primitive.__call__ = self._counted(self.python_call)
+        Primitive.__call__ = self._counted(self.python_call, Primitive)
         for direct in METHODS:
-            setattr(ConcreteArray, direct.name, self._counted(direct.usual))
+            setattr(ConcreteArray, direct.name, self._counted(direct.usual, ConcreteArray))
             self._counting.append(direct.name)
 
-    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, function: Callable[..., Any], cls: type) -> Callable[..., Any]:
         @wraps(function)
         def counted(*arguments: Any, **params: Any) -> Any:
             self.count += 1
             if self._limit is None or self.count > self._limit:
                 self.take_over()
+                if not self._counting:
+                    return getattr(cls, function.__name__)(*arguments, **params)
             return function(*arguments, **params)
 
         return counted

@@ -16,9 +16,9 @@ from funcgrad.array import AbstractArray
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
-from funcgrad.primitives.elementwise import add, convert
+from funcgrad.primitives.elementwise import bilinear_jvp, convert
 from funcgrad.primitives.shapes import transpose
-from funcgrad.program import Variable, linear_step
+from funcgrad.program import Variable
 
 DimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -131,16 +131,6 @@ def _evaluate(x, y, *, dimension_numbers, preferred_element_type=None):
     return result.astype(preferred_element_type or dtype, copy=False) if widened else result
 
 
-def _jvp(primals, tangents, **params):
-    (x, y), (s, t) = primals, tangents
-    result = dot_general(x, y, **params)
-    tangent = None if s is None else linear_step(result, dot_general, s, y, **params)
-    if t is not None:
-        other = linear_step(result, dot_general, x, t, **params)
-        tangent = other if tangent is None else linear_step(result, add, tangent, other)
-    return result, tangent
-
-
 def _transpose(cotangent, x, y, *, dimension_numbers, preferred_element_type=None):
     of_x = type(x) is Variable
     if dimension_numbers is MATRIX_PRODUCT and preferred_element_type is None and len(x.shape) == len(y.shape) == 2:
@@ -205,6 +195,5 @@ def _batch(size, operands, axes, *, dimension_numbers, **params):
     return result, len(batch_y) + free_x + _free_axes(y.ndim, contract_y, batch_y).index(axis_y)
 
 
-dot_general = Primitive(
-    "dot_general", abstract=_abstract, evaluate=_evaluate, jvp=_jvp, transpose=_transpose, batch=_batch
-)
+dot_general = Primitive("dot_general", abstract=_abstract, evaluate=_evaluate, transpose=_transpose, batch=_batch)
+dot_general.jvp = bilinear_jvp(dot_general)

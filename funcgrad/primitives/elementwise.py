@@ -18,10 +18,10 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray, Array, constant
-from funcgrad.core import Primitive
+from funcgrad.core import IN_ALL, IN_EACH, Primitive
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives import special
-from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, move_axis, reshape, sum_to
+from funcgrad.primitives.shapes import broadcast_in_dim, broadcast_to, linear_jvp, move_axis, reshape, sum_to
 from funcgrad.program import Variable, linear_step
 
 BOOL, INTEGER, FLOATING, COMPLEX = "bool", "integer", "floating", "complex"
@@ -194,6 +194,7 @@ def _add_transpose(cotangent, x, y):
 
 add = elementwise("add", numpy.add)
 add.jvp, add.transpose = _add_jvp, _add_transpose
+add.linearity = IN_ALL, _add_jvp
 
 
 def _sub_jvp(primals, tangents):
@@ -211,6 +212,23 @@ def _sub_transpose(cotangent, x, y):
 
 sub = elementwise("sub", numpy.subtract)
 sub.jvp, sub.transpose = _sub_jvp, _sub_transpose
+sub.linearity = IN_ALL, _sub_jvp
+
+
+def bilinear_jvp(primitive: Primitive):
+    """The jvp rule of a primitive that is linear in each of two operands: the product rule."""
+
+    def jvp(primals, tangents, **params):
+        (x, y), (s, t) = primals, tangents
+        result = primitive(x, y, **params)
+        tangent = None if s is None else linear_step(result, primitive, s, y, **params)
+        if t is not None:
+            other = linear_step(result, primitive, x, t, **params)
+            tangent = other if tangent is None else linear_step(result, add, tangent, other)
+        return result, tangent
+
+    primitive.linearity = IN_EACH, jvp
+    return jvp
 
 
 def _mul_transpose(cotangent, x, y):
@@ -219,8 +237,8 @@ def _mul_transpose(cotangent, x, y):
     return [None, sum_to(mul(cotangent, x), y.shape)]
 
 
-mul = elementwise("mul", numpy.multiply, (lambda r, x, y: y, lambda r, x, y: x))
-mul.transpose = _mul_transpose
+mul = elementwise("mul", numpy.multiply)
+mul.jvp, mul.transpose = bilinear_jvp(mul), _mul_transpose
 
 
 def _div_evaluate(x, y):
@@ -246,7 +264,7 @@ div.jvp = _div_jvp
 div.transpose = lambda cotangent, x, y: [sum_to(div(cotangent, y), x.shape), None]
 
 neg = elementwise("neg", numpy.negative)
-neg.jvp = lambda primals, tangents: (neg(*primals), neg(*tangents))
+neg.jvp = linear_jvp(neg)
 neg.transpose = lambda cotangent, x: [neg(cotangent)]
 
 
@@ -545,11 +563,11 @@ def _complex_evaluate(x, y):
 complex_ = elementwise("complex", _complex_evaluate, accepts=(FLOATING,), result_dtype=dtypes.complex_of)
 
 
-real.jvp = lambda primals, tangents: (real(*primals), real(*tangents))
+real.jvp = linear_jvp(real)
 real.transpose = lambda cotangent, x: [complex_(cotangent, zeros_like(cotangent))]
-imag.jvp = lambda primals, tangents: (imag(*primals), imag(*tangents))
+imag.jvp = linear_jvp(imag)
 imag.transpose = lambda cotangent, x: [complex_(zeros_like(cotangent), neg(cotangent))]
-conj.jvp = lambda primals, tangents: (conj(*primals), conj(*tangents))
+conj.jvp = linear_jvp(conj)
 conj.transpose = lambda cotangent, x: [conj(cotangent)]
 
 

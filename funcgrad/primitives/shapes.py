@@ -15,7 +15,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray, Array
-from funcgrad.core import Primitive
+from funcgrad.core import IN_ALL, Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.program import linear_step
@@ -28,6 +28,7 @@ def linear_jvp(primitive: Primitive):
         result = primitive(*primals, **params)
         return result, linear_step(result, primitive, *tangents, **params)
 
+    primitive.linearity = IN_ALL, jvp
     return jvp
 
 

@@ -13,6 +13,28 @@ from __future__ import annotations
 PRIMITIVE = """
 define ptr @primitive(ptr %self, ptr %arguments, i64 %count, ptr %names) {
 start:
+  %value = call ptr @compute(ptr %self, ptr %arguments, i64 %count, ptr %names)
+  %number = ptrtoint ptr %value to i64
+  switch i64 %number, label %done [i64 UNUSUAL, label %python  i64 TRACED, label %interpret]
+done:
+  ret ptr %value
+interpret:
+  %meaning = call ptr @interpret(ptr %self, ptr %arguments, i64 %count, ptr %names)
+  %meaning.number = ptrtoint ptr %meaning to i64
+  %not.forward = icmp eq i64 %meaning.number, UNUSUAL
+  br i1 %not.forward, label %python, label %interpreted
+interpreted:
+  ret ptr %meaning
+python:
+  %process = load ptr, ptr @process
+  %method = field ptr %process EAGER.call
+  %given = call ptr @with_self(ptr %method, ptr %self, ptr %arguments, i64 %count, ptr %names)
+  ret ptr %given
+}
+
+; What a primitive is for plain arrays; TRACED if these are none, and UNUSUAL if it failed.
+define internal ptr @compute(ptr %self, ptr %arguments, i64 %count, ptr %names) {
+start:
   %native = field ptr %self PRIMITIVE.native
   %no.params = icmp eq ptr %names, null
   %no.native = icmp eq ptr %native, null
@@ -36,22 +58,7 @@ missing:
   ret ptr %found
 evaluate:
   %value = call ptr @evaluate(ptr %self, ptr %arguments, i64 %count, ptr %names)
-  %value.number = ptrtoint ptr %value to i64
-  switch i64 %value.number, label %evaluated [i64 UNUSUAL, label %python  i64 TRACED, label %interpret]
-evaluated:
   ret ptr %value
-interpret:
-  %meaning = call ptr @interpret(ptr %self, ptr %arguments, i64 %count, ptr %names)
-  %meaning.number = ptrtoint ptr %meaning to i64
-  %not.forward = icmp eq i64 %meaning.number, UNUSUAL
-  br i1 %not.forward, label %python, label %interpreted
-interpreted:
-  ret ptr %meaning
-python:
-  %process = load ptr, ptr @process
-  %method = field ptr %process EAGER.call
-  %given = call ptr @with_self(ptr %method, ptr %self, ptr %arguments, i64 %count, ptr %names)
-  ret ptr %given
 }
 
 ; How many arguments there are, those with names included.
@@ -324,10 +331,19 @@ search:
   for %i below %count
   %operand = item ptr %arguments %i
   %found = call i1 @belongs(ptr %operand, ptr %dual, ptr %here)
-  br i1 %found, label %lists, label %next
+  br i1 %found, label %active, label %next
 next:
   end
   br label %unusual
+active:
+  br i1 %is.linearize, label %try.linear, label %lists
+try.linear:
+  %linearized = call ptr @linearized(ptr %process, ptr %here, ptr %self, ptr %arguments, i64 %count, ptr %names)
+  %linearized.number = ptrtoint ptr %linearized to i64
+  %not.linear = icmp eq i64 %linearized.number, UNUSUAL
+  br i1 %not.linear, label %lists, label %recorded
+recorded:
+  ret ptr %linearized
 lists:
   %new.list = field ptr %process EAGER.new_list
   %primals = call ptr %new.list(i64 %count)
@@ -398,12 +414,12 @@ result:
   %the.result = item ptr %result.and.tangent 0
   %the.tangent = item ptr %result.and.tangent 1
   %is.constant = icmp eq ptr %the.tangent, %none
-  br i1 %is.constant, label %constant, label %active
+  br i1 %is.constant, label %constant, label %moves
 constant:
   call void %increase(ptr %the.result)
   call void @drop(ptr %process, ptr %pair.found)
   ret ptr %the.result
-active:
+moves:
   %tracer = call ptr @new_dual(ptr %process, ptr %here, ptr %the.result, ptr %the.tangent)
   call void @drop(ptr %process, ptr %pair.found)
   ret ptr %tracer

@@ -35,9 +35,9 @@ from funcgrad.compiler.bridge.layout import (
     place_of_slot,
     slots,
 )
-from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
+from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR, LINEAR_STEP
 from funcgrad.compiler.machine import code_key, host_target, kept
-from funcgrad.core import Primitive, Tracer, context, ground
+from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
 from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
 
@@ -51,50 +51,19 @@ FLOAT_LAYOUT = {"value": 16}
 ONE_OPERAND, KEYWORDS = 0x08, 0x02  # METH_O and METH_KEYWORDS
 
 EAGER = words(
-    *("enabled", "parallel", "ndarray", "concrete", "weak", "float", "int", "tuple", "variable", "equation", "stage"),
-    *(
-        "record",
-        "forward",
-        "linearize",
-        "dual",
-        "context",
-        "ground",
-        "true",
-        "false",
-        "none",
-        "name",
-        "parent",
-        "shape",
-    ),
-    *(
-        "dtype",
-        "equations",
-        "exception",
-        "type_error",
-        "wrap",
-        "call",
-        "step",
-        "backward",
-        "get_context",
-        "set_context",
-    ),
-    *("attribute", "increase", "decrease", "set_error", "clear_error", "error_matches", "fetch_error"),
-    *("restore_error", "as_integer", "new_array", "new_object", "new_list", "new_tuple", "new_dict", "set_item"),
-    *(
-        "append",
-        "get_item",
-        "remove_item",
-        "as_list",
-        "call_dict",
-        "list",
-        "dict",
-        "add",
-        "value_error",
-        "untrack",
-        "vectorcall",
-        "save_thread",
-        "restore_thread",
-    ),
+    # Objects of Python and NumPy
+    *("ndarray", "float", "int", "tuple", "list", "dict", "true", "false", "none", "shape", "dtype", "parent"),
+    *("exception", "type_error", "value_error"),
+    # Those of the library, and names of their attributes
+    *("concrete", "weak", "wrap", "context", "ground", "name", "record_name", "equations", "variable", "equation"),
+    *("stage", "record", "forward", "linearize", "dual", "in_all", "in_each", "add", "call", "step", "backward"),
+    # C functions
+    *("get_context", "set_context", "attribute", "increase", "decrease", "set_error", "clear_error", "error_matches"),
+    *("fetch_error", "restore_error", "as_integer", "new_array", "new_object", "new_list", "new_tuple", "new_dict"),
+    *("get_item", "set_item", "remove_item", "append", "as_list", "call_dict", "vectorcall", "untrack"),
+    *("save_thread", "restore_thread"),
+    # What may change: whether kernels are used, and the function that divides work among threads
+    *("enabled", "parallel"),
 )
 OPERATION = words("process", "usual", "missing", "arity", "integers", "entries") | {"SIZE": 8 * (6 + OTHER_DTYPE)}
 ENTRY = words(
@@ -140,7 +109,7 @@ def own_layouts(dual: type[Tracer]) -> dict[str, dict[str, int | None]]:
     known = {
         "PRIMITIVE": (
             Primitive,
-            "native evaluate jvp linearize transpose carries_functions has_effects multiple_results",
+            "native evaluate jvp linearize transpose linearity carries_functions has_effects multiple_results",
         ),
         "VARIABLE": (Variable, "shape dtype weak_type"),
         "EQUATION": (Equation, "operands params primitive results source"),
@@ -169,7 +138,7 @@ def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
         dual: the class of the tracers of forward mode.
     """
     parts = [COMMON, *map(apply_text, range(1, MOST_OPERANDS + 1)), OTHERWISE, FUNCTIONS]
-    parts += [PRIMITIVE, FORWARD, LINEAR_STEP, BACKWARD]
+    parts += [PRIMITIVE, FORWARD, LINEAR_STEP, BACKWARD, LINEAR]
     parts += [method_text(number, *stub) for number, stub in enumerate(stubs)]
     layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "ARRAY": ARRAY_LAYOUT, "DTYPE": DTYPE_LAYOUT}
     own = {
@@ -348,6 +317,7 @@ class EagerBridge:
         objects |= {"exception": Exception, "type_error": TypeError, "value_error": ValueError, "add": add}
         objects |= {"call": python_call, "step": python_step, "backward": backward.__call__, "list": list, "dict": dict}
         objects |= {"variable": Variable, "equation": Equation, "stage": StageTracer, "record": Record}
+        objects |= {"record_name": "record", "in_all": IN_ALL, "in_each": IN_EACH}
         objects |= {"forward": forward, "linearize": linearize, "dual": dual}
         known |= {name: id(x) for name, x in objects.items()} | {"new_array": numpy_function(API_NEW_ARRAY)}
         self.process = Words(EAGER, 8 * len(EAGER), objects, **known)
