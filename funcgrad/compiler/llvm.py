@@ -8,7 +8,6 @@ Here are the loops and statements; `values.py` and `interleaved.py` write what i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy
@@ -28,7 +27,6 @@ from funcgrad.compiler.loops import (
     Store,
     Turn,
     computing_dtype,
-    constant,
     expressions_in,
     loaded_buffers,
     statements,
@@ -385,8 +383,10 @@ class KernelWriter(InterleavedWriter):
                 bits = self.line(f"bitcast <{lanes // 2} x i1> {missing} to i{lanes // 2}")
                 missing = self.line(f"icmp ne i{lanes // 2} {bits}, 0")
             found = self.across_any(f"quick_{operation}", dtype, name, lanes)
-            nan = number_text(constant(math.nan, dtype))
-            return self.line(f"select i1 {missing}, {register_type(dtype)} {nan}, {register_type(dtype)} {found}")
+            kind, number = register_type(dtype), f"i{8 * dtype.itemsize}"
+            ones = self.line(f"sext i1 {missing} to {number}")  # which are a NaN
+            bits = self.line(f"bitcast {kind} {found} to {number}")
+            return self.line(f"bitcast {number} {self.line(f'or {number} {bits}, {ones}')} to {kind}")
         return self.across_any(operation, dtype, name, lanes)
 
     def across_any(self, operation: str, dtype: numpy.dtype, name: str, lanes: int) -> str:

@@ -159,11 +159,11 @@ def _times_power_of_two(x: Expression, shifted: Expression) -> Expression:
 def exp_of_negative(x: Expression, low: Expression | None = None, factor: Expression | None = None) -> Expression:
     """exp(x + low) times a factor, for x below 1; `low` is small beside x, and the factor of the order of 1."""
     layout = format_of(x)
-    # Of numbers of which the result is 0 it is not computed: numbers below the normal ones cost a CPU much time.
-    vanishes = x.less(layout.pick(-105.0, -750.0))
-    rest, shifted = _split_exponential(select(vanishes, 0.0, x), 2 * layout.bias, low)
+    # So low that the powers of two become 0: a product that is too small for a normal number costs a CPU much time.
+    x = at_least(x, layout.pick(-176.0, -1418.0))
+    rest, shifted = _split_exponential(x, 2 * layout.bias, low)
     value = 1.0 + rest if factor is None else fma(rest, factor, factor)
-    return select(vanishes, 0.0, _times_power_of_two(value, shifted))
+    return _times_power_of_two(value, shifted)
 
 
 def exp_in_range(x: Expression) -> Expression:
