@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from primitive_cases import CASES
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import native, with_native_segments
+from funcgrad.compiler.native import is_native, native, with_native_segments
 
 
 def array(*shape, seed=0):
@@ -228,3 +230,25 @@ def test_convolutions_may_have_results_of_a_wider_dtype(dtype, wanted):
 
     assert fg.jit(convolve).lower(x).host_calls == []
     check(convolve, x)
+
+
+# What is left to the host
+
+OF_COMPLEX = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "exp2", "expm1", "log1p", "pow", "scatter_mul"]
+ON_THE_HOST = dict.fromkeys(OF_COMPLEX, "c") | {"pow": "ci", "polygamma": "fV"}
+"""Of each primitive that has not always a native form, the kinds of its first operand for which it has none."""
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_which_primitives_are_left_to_the_host(name):
+    case = CASES[name]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(case.examples)
+    def check_example(example):
+        program = fg.make_program(lambda *x: case.primitive(*x, **example.params))(*map(fg.array, example.operands))
+        for equation in program.equations:
+            if equation.primitive is case.primitive and not is_native(equation):
+                assert equation.operands[0].dtype.kind in ON_THE_HOST.get(name, "")
+
+    check_example()
