@@ -44,11 +44,11 @@ def multiply(a, b, target, out=None, backwards=False, epilogue=None):
         b.dtype,
     )
     first, second = (b, a) if plan.swapped else (a, b)
-    spec = ContractionSpec(first.dtype, second.dtype, out.dtype, plan.scheme, has_epilogue=epilogue is not None)
+    spec = ContractionSpec(first.dtype, second.dtype, out.dtype, plan.scheme)
     _, functions = compiled(spec, target)
     scratch = numpy.empty(plan.scratch_bytes + 64, numpy.uint8)
     addresses = [x.ctypes.data for x in (a, b, out)] + [(scratch.ctypes.data + 63) // 64 * 64]
-    context = numpy.array(plan.context(*addresses, [] if epilogue is None else [epilogue]), numpy.int64)
+    context = numpy.array(plan.context(*addresses, epilogue or 0), numpy.int64)
     if plan.pack_tasks:
         functions[1](context.ctypes.data, 0, plan.pack_tasks)
     if backwards:
@@ -273,7 +273,7 @@ def test_operands_are_read_by_somebody_elses_code(scheme, bits):
     _, functions = compiled(spec, target)
     c, scratch = numpy.empty((m, n), "float32"), numpy.empty(plan.scratch_bytes + 64, numpy.uint8)
     at = (scratch.ctypes.data + 63) // 64 * 64
-    slots = plan.context(0, 0, c.ctypes.data, at, [table.ctypes.data, rows.ctypes.data])
+    slots = plan.context(0, 0, c.ctypes.data, at, 0, [table.ctypes.data, rows.ctypes.data])
     context = numpy.array(slots, numpy.int64)
     if plan.pack_tasks:
         functions[1](context.ctypes.data, 0, plan.pack_tasks)

@@ -21,9 +21,9 @@ CHANNELS_FIRST = ConvDimensionNumbers((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3))
 
 
 @cache
-def compiled(plan, target, has_epilogue):
+def compiled(plan, target):
     names = [f"convolution{step}" for step, _, _ in plan.steps]
-    code = object_code(convolution_ir(plan, target, has_epilogue=has_epilogue), target)
+    code = object_code(convolution_ir(plan, target), target)
     loaded = load(code, names)
     return loaded, [FUNCTION(loaded.addresses[name]) for name in names]
 
@@ -36,12 +36,12 @@ def shape_of_result(x, kernel, params):
 def convolve(x, kernel, target, params, epilogue=None, backwards=False):
     shape = shape_of_result(x, kernel, params)
     plan = plan_convolution(x.shape, kernel.shape, shape, x.dtype, target, **params)
-    _, functions = compiled(plan, target, epilogue is not None)
+    _, functions = compiled(plan, target)
     result = numpy.ones(shape, plan.out)
     # Memory that nobody has cleared may hold anything, NaN as well.
     scratch = numpy.full(plan.scratch_bytes + 64, 0xFF, numpy.uint8)
     addresses = [a.ctypes.data for a in (x, kernel, result)] + [(scratch.ctypes.data + 63) // 64 * 64]
-    context = numpy.array(plan.context(*addresses, [] if epilogue is None else [epilogue]), numpy.int64)
+    context = numpy.array(plan.context(*addresses, epilogue or 0), numpy.int64)
     for function, (_, tasks, _) in zip(functions, plan.steps, strict=True):
         if backwards:
             for task in reversed(range(tasks)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from funcgrad.compiler.contraction import ADDRESSES, SLOTS
 from funcgrad.compiler.loops import Buffer
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.schedule import Branch, Carry, Copy, Multiply, Repeat, Run, Schedule, Step, While
@@ -19,7 +20,7 @@ def slots_of(step: Step) -> int:
     """How many slots the context of a step has."""
     if isinstance(step, Multiply):
         epilogue = step.epilogue
-        return 4 + len(step.product.numbers) + (0 if epilogue is None else 1 + len(epilogue.arguments))
+        return len(SLOTS) + (0 if epilogue is None else len(epilogue.arguments))
     return len(step.buffers) if isinstance(step, Run) else 0
 
 
@@ -110,17 +111,17 @@ class EntryWriter:
             operands.append(self.line(moved) if offset else places[buffer])
         if product.swapped:
             operands.reverse()
-        result = places[product.c] if step.epilogue is None else "null"
-        self.set_slots(0, [*operands, result, places[product.scratch]])
+        result, epilogue = places.get(product.c, "null"), "null"
         if step.epilogue is not None:
-            after = [f"@{step.epilogue_symbol}", *(places[x] for x in step.epilogue.arguments)]
-            self.set_slots(4 + len(product.numbers), after)
+            epilogue = f"@{step.epilogue_symbol}"
+            self.set_slots(len(SLOTS), [places[x] for x in step.epilogue.arguments])
+        self.set_slots(0, [*operands, result, places[product.scratch], epilogue])
         # Copied from a table, which products of the same sizes share.
         table = self.tables.setdefault(product.numbers, f"@numbers{len(self.tables)}")
         numbers = ", ".join(f"i64 {value}" for value in product.numbers)
         count = len(product.numbers)
         self.writer.declarations[table] = f"{table} = internal constant [{count} x i64] [{numbers}], align 64"
-        slot = self.line("getelementptr i64, ptr %context, i64 4")
+        slot = self.line(f"getelementptr i64, ptr %context, i64 {len(ADDRESSES)}")
         memcpy = self.memcpy()
         self.do(f"call void @{memcpy}(ptr align 8 {slot}, ptr align 64 {table}, i64 {8 * count}, i1 false)")
         for suffix, tasks, grain in product.steps:

@@ -116,7 +116,7 @@ class EpilogueWriter(KernelWriter):
 
     def text(self) -> str:
         for place, buffer in enumerate(self.kernel.arguments):
-            self.addresses[buffer] = self.slot(len(SLOTS) + 1 + place, "ptr")
+            self.addresses[buffer] = self.slot(len(SLOTS) + place, "ptr")
         (rows,) = self.kernel.body
         assert isinstance(rows, Loop)
         batch = self.line(f"mul i64 %outer, {self.slot(SLOTS.index('inner_batches'), 'i64')}")

@@ -136,7 +136,7 @@ class Product:
         a, b, c, scratch: the buffers of operands and result, and one to work in.
         offsets: the first element of each operand in its buffer.
         swapped: whether the operands change places.
-        numbers: what follows the four addresses in the context of its functions.
+        numbers: what follows the addresses in the context of its functions.
         steps: its functions: what follows its name in theirs, how many tasks there are, how many to take at a time.
         key: equal for products that the same functions compute.
         cost: multiplications in all.
@@ -165,24 +165,16 @@ class Product:
         self.c = buffers[self.result]
         self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "panels")
         self.swapped, self.numbers, self.cost = self.plan.swapped, self.plan.numbers, self.plan.cost
-        self.spec = ContractionSpec(dtype, dtype, self.result.dtype, self.plan.scheme)
+        self.key = ContractionSpec(dtype, dtype, self.result.dtype, self.plan.scheme)
         self.dtype = computing_dtype(dtype)
         takes_rows = self.plan.scheme != "dot" and not self.plan.swapped and dtype.kind in "fV"
         self.columns = n if takes_rows else 0
         pack = [("_pack", self.plan.pack_tasks, max(1, self.plan.pack_tasks // 16))] if self.plan.pack_tasks else []
         self.steps = (*pack, ("", self.plan.tasks, self.plan.grain))
 
-    def hand_on(self) -> None:
-        """Hand sums to an epilogue, rather than store them."""
-        self.spec = replace(self.spec, has_epilogue=True)
-
-    @property
-    def key(self) -> Any:
-        return self.spec
-
     def write(self, module: Module, name: str) -> None:
         """Add the functions to a module."""
-        write_contraction(module, replace(self.spec, name=name))
+        write_contraction(module, replace(self.key, name=name))
 
     def __str__(self) -> str:
         m, n, k = self.numbers[:3]
@@ -217,23 +209,15 @@ class Convolution:
         self.a, self.b, self.c = buffers[x], buffers[kernel], buffers[result]
         self.scratch = Buffer(self.plan.scratch_bytes, dtypes.bool_, "patches")
         self.numbers, self.cost, self.steps = self.plan.numbers, self.plan.cost, self.plan.steps
-        self.dtype, self.has_epilogue = computing_dtype(x.dtype), False
+        self.key, self.dtype = self.plan, computing_dtype(x.dtype)
         patches = self.plan.patches
         in_rows = not self.plan.is_depthwise and x.dtype.kind in "fV" and patches.results[1:] == ()
         is_whole = params["feature_group_count"] == params["batch_group_count"] == patches.result_output == 1
         self.columns = patches.outputs if in_rows and is_whole and patches.results[0][1] == patches.outputs else 0
 
-    def hand_on(self) -> None:
-        """Hand sums to an epilogue, rather than store them."""
-        self.has_epilogue = True
-
-    @property
-    def key(self) -> Any:
-        return self.plan, self.has_epilogue
-
     def write(self, module: Module, name: str) -> None:
         """Add the functions to a module."""
-        write_convolution(module, self.plan, name, self.has_epilogue)
+        write_convolution(module, self.plan, name)
 
     def __str__(self) -> str:
         return f"{self.c.name} = convolution({self.a.name}, {self.b.name}), {self.cost} multiplications"

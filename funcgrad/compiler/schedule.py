@@ -58,8 +58,6 @@ class Multiply:
     def __init__(self, product: Product | Convolution, epilogue: Kernel | None = None):
         self.product, self.symbol = product, ""
         self.epilogue, self.epilogue_symbol = epilogue, ""
-        if epilogue is not None:
-            product.hand_on()
 
     @property
     def results(self) -> tuple[Buffer, ...]:

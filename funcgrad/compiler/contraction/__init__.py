@@ -17,18 +17,18 @@ on `scheme` and, through the order of the dtypes of the operands, on `swapped`. 
 A task computes its block of c from the first number to the last in an order that depends on nothing but the plan, so
 results are the same bit for bit however tasks are shared out.
 
-**Call.** `context` points to slots of 8 bytes: those of `SLOTS`, first the addresses of a, b, c and the scratch
-memory (of `plan.scratch_bytes`, aligned to 64), then `plan.numbers`; after them the address of the epilogue, if there
-is one, as many addresses as `spec.extra` says, for the readers, and whatever the epilogue wants. `plan.context(...)`
-makes the list, and changes the operands' places if the plan says so.
+**Call.** `context` points to slots of 8 bytes: those of `SLOTS`, first the addresses of a, b, c, the scratch memory (of
+`plan.scratch_bytes`, aligned to 64) and the epilogue, then `plan.numbers`; after them as many addresses as `spec.extra`
+says, for the readers, or whatever the epilogue wants. `plan.context(...)` makes the list, and changes the operands'
+places if the plan says so.
 
     plan = plan_contraction(1, 128, 512, 784, (784, 1), (512, 1), None, "float32", target)
     spec = ContractionSpec(float32, float32, float32, plan.scheme)
     code = object_code(contraction_ir(spec, target), target)
     slots = plan.context(a_address, b_address, c_address, scratch_address)
 
-**Epilogue.** With `spec.has_epilogue`, sums are not stored but handed to a function, a few rows at a time, while they
-are in the first level of the cache: see `finish`. In a plan that is swapped, its rows are columns of c.
+**Epilogue.** If the context has an epilogue, sums are not stored but handed to that function, a few rows at a time,
+while they are in the first level of the cache: see `finish`. In a plan that is swapped, its rows are columns of c.
 
 **bfloat16.** Where the CPU multiplies pairs of them, operands of this dtype are packed in pairs along k, and each pair
 takes the place of a number. Such instructions take numbers below 2**-126 for zero.
@@ -49,7 +49,7 @@ from funcgrad.compiler.contraction.convolution import (
     plan_convolution,
     write_convolution,
 )
-from funcgrad.compiler.contraction.frame import SLOTS, ContractionSpec, Reader
+from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Reader
 from funcgrad.compiler.contraction.kernel import contraction_ir, write_contraction
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
 from funcgrad.compiler.contraction.text import Function

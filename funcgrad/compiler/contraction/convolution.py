@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.contraction.finish import call_finish, write_finish
+from funcgrad.compiler.contraction.finish import call_finish, has_epilogue, write_finish
 from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Frame, Patches
 from funcgrad.compiler.contraction.kernel import write_contraction
 from funcgrad.compiler.contraction.patches import kernel_order, merged, patches_address, place_of, write_turned
@@ -60,7 +60,8 @@ class ConvolutionPlan:
     Attributes:
         steps: the functions to call one after the other, each for all of its tasks before the next: what follows the
             name of the convolution in theirs, how many tasks they have, and how many a thread should take at a time.
-        numbers: what follows the four addresses (array, kernels, result, scratch memory) in the slots of the context.
+        numbers: what follows the addresses (of array, kernels, result, scratch memory and epilogue) in the slots of the
+            context.
         scratch_bytes: of scratch memory, aligned to 64.
         cost: multiplications in all.
     """
@@ -80,9 +81,9 @@ class ConvolutionPlan:
     dtype: numpy.dtype
     out: numpy.dtype
 
-    def context(self, x: int, kernels: int, result: int, scratch: int, extra: Sequence[int] = ()) -> list[int]:
+    def context(self, x: int, kernels: int, result: int, scratch: int, epilogue: int = 0) -> list[int]:
         """The slots of a context for operands at these addresses."""
-        return [x, kernels, result, scratch, *self.numbers, *extra]
+        return [x, kernels, result, scratch, epilogue, *self.numbers]
 
 
 def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -225,15 +226,14 @@ def convolution_ir(
     plan: ConvolutionPlan,
     target: Target,
     name: str = "convolution",
-    has_epilogue: bool = False,
 ) -> str:
     """A module in LLVM's language with the functions of a convolution."""
     module = Module(target)
-    write_convolution(module, plan, name, has_epilogue)
+    write_convolution(module, plan, name)
     return module.text()
 
 
-def write_convolution(module: Module, plan: ConvolutionPlan, name: str, has_epilogue: bool = False) -> None:
+def write_convolution(module: Module, plan: ConvolutionPlan, name: str) -> None:
     """Add the functions of a convolution to a module that may hold others.
 
     To an epilogue, a row is the number of a window (over examples and positions), a column is an output of a group, and
@@ -244,7 +244,6 @@ def write_convolution(module: Module, plan: ConvolutionPlan, name: str, has_epil
         b=plan.dtype,
         out=plan.out,
         scheme="packed",
-        has_epilogue=has_epilogue,
         patches=plan.patches,
         name=name,
     )
@@ -253,8 +252,7 @@ def write_convolution(module: Module, plan: ConvolutionPlan, name: str, has_epil
     if plan.is_depthwise:
         write_pack_depthwise(kernel, plan, f"{name}_pack")
         write_depthwise(kernel, plan, name)
-        if not has_epilogue:
-            write_finish(kernel, kernel.helper("finish"))
+        write_finish(kernel, kernel.helper("finish"))
     else:
         write_contraction(module, spec)
 
@@ -390,6 +388,7 @@ def write_depthwise(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
     """The product where vectors run over groups. A task is DEPTHWISE_ROWS windows."""
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
     patches, number, lanes = plan.patches, kernel.number, kernel.shape.lanes
+    kernel.slot(text, "epilogue")
     kernels = kernel.slot(text, "scratch")
     x = patches_address(kernel, text, patches, "0")
     kind = vector(number, lanes)
@@ -465,7 +464,8 @@ def write_depthwise(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
 
             if kernel.direct:
                 inside = text.compare("sle", text.add(g, lanes), plan.features)
-                text.choose(inside, to_result, to_finish)
+                stored = text.line(f"xor i1 {has_epilogue(kernel, text)}, true")
+                text.choose(text.line(f"and i1 {inside}, {stored}"), to_result, to_finish)
             else:
                 to_finish()
 

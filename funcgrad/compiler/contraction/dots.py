@@ -16,7 +16,7 @@ def write_dot(kernel: Frame, name: str) -> None:
     """Sums of vectors of products, whose lanes are added up in the end."""
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
     lanes = kernel.shape.lanes
-    names = ("a", "b", "c", "k", "m", "n", "block_m", "block_n", "blocks_m", "blocks_n", "inner_batches")
+    names = ("a", "b", "c", "epilogue", "k", "m", "n", "block_m", "block_n", "blocks_m", "blocks_n", "inner_batches")
     for slot in (*names, "a_outer", "a_inner", "a_m", "b_outer", "b_inner", "b_n", "c_outer", "c_inner"):
         kernel.slot(text, slot)
     sums = text.line(f"alloca [64 x {kernel.number}], align 64")

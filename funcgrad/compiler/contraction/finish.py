@@ -5,14 +5,15 @@ An epilogue is a function that does what it likes with the sums, and stores what
     void epilogue(ptr context, ptr sums, i64 stride, i64 outer, i64 inner, i64 r, i64 rows, i64 n0, i64 n1)
 
 The sums of the row r + i, from the column n0 up to n1, begin at the number i * stride of `sums`; `outer` and `inner`
-are indices of the batch. It is called by its address, so that products with any epilogue are the same code.
+are indices of the batch. It is called by its address, which is null if there is none, so that products with any
+epilogue, and without one, are the same code.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from funcgrad.compiler.contraction.frame import SLOTS, Frame
+from funcgrad.compiler.contraction.frame import Frame
 from funcgrad.compiler.contraction.patches import place_of, write_turned
 from funcgrad.compiler.contraction.text import Function
 from funcgrad.compiler.module import has_masks, vector
@@ -32,10 +33,14 @@ def call_finish(
     """Call the epilogue, or else what `write_finish` writes, for rows from r on and columns n0 up to n1, whose sums are
     `stride` apart."""
     arguments = f"ptr %context, ptr {sums}, i64 {stride}, i64 {batch[0]}, i64 {batch[1]}"
-    function = f"@{kernel.helper('finish')}"
-    if kernel.spec.has_epilogue:
-        function = text.load("ptr", text.at("%context", "i64", len(SLOTS)), 8)
+    epilogue, finish = kernel.slot(text, "epilogue"), f"@{kernel.helper('finish')}"
+    function = text.line(f"select i1 {has_epilogue(kernel, text)}, ptr {epilogue}, ptr {finish}")
     text.do(f"call void {function}({arguments}, i64 {r}, i64 {rows}, i64 {n0}, i64 {n1})")
+
+
+def has_epilogue(kernel: Frame, text: Function) -> str:
+    """Whether there is an epilogue."""
+    return text.line(f"icmp ne ptr {kernel.slot(text, 'epilogue')}, null")
 
 
 def write_finish(kernel: Frame, name: str) -> None:

@@ -13,14 +13,15 @@ from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
 
 SLOTS = (
-    *("a", "b", "c", "scratch"),
+    *("a", "b", "c", "scratch", "epilogue"),
     *("m", "n", "k", "block_m", "block_n", "block_k", "blocks_m", "blocks_n", "inner_batches"),
     *("a_outer", "a_inner", "a_m", "a_k", "b_outer", "b_inner", "b_k", "b_n", "c_outer", "c_inner", "c_m", "c_n"),
     *("partial_bytes", "panel_bytes"),
 )
-"""What the slots of a context hold: four addresses, then whole numbers. Strides count elements."""
+"""What the slots of a context hold: addresses, of which that of the epilogue may be null, then whole numbers. Strides
+count elements."""
 
-ADDRESSES = ("a", "b", "c", "scratch")
+ADDRESSES = ("a", "b", "c", "scratch", "epilogue")
 ROW_BYTES = 2048  # of a row in a tile of a, at most
 WIDEST = 6  # vectors in a tile
 ROW_PADDING = 64  # keeps rows of a tile out of each other's cache sets
@@ -65,8 +66,6 @@ class ContractionSpec:
         a, b, out: dtypes of the operands and of the result. Sums are computed in float32 if the operands are narrower
             floats.
         scheme: the `scheme` of the plan.
-        has_epilogue: whether sums are handed to a function, whose address is in the slot after the others, rather than
-            stored in c.
         read_a: `read_a(text, outer, inner, m, k, extra)` writes code that gives element (m, k) of a, in memory's type;
             None if a lies in memory with strides.
         read_b: the same for b and (k, n). Only the schemes "panels" and "packed" can read b so.
@@ -79,7 +78,6 @@ class ContractionSpec:
     b: numpy.dtype
     out: numpy.dtype
     scheme: str = "in_place"
-    has_epilogue: bool = False
     read_a: Reader | None = None
     read_b: Reader | None = None
     patches: Patches | None = None
@@ -141,7 +139,7 @@ class Frame:
         self.step = "i32" if self.pairs else self.number
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
-        self.direct = not spec.has_epilogue and not self.out.converts and self.parts == 1 and spec.has_plain_rows
+        self.direct = not self.out.converts and self.parts == 1 and spec.has_plain_rows
         self.in_place, self.turned = spec.scheme.startswith("in_place"), spec.scheme == "in_place_turned"
         self.slots: dict[str, str] = {}
 
@@ -203,7 +201,7 @@ class Frame:
 
     def extra(self, text: Function) -> tuple[str, ...]:
         """The addresses for readers."""
-        first = len(SLOTS) + self.spec.has_epilogue
+        first = len(SLOTS)
         return tuple(text.load("ptr", text.at("%context", "i64", first + i), 8) for i in range(self.spec.extra))
 
     def operand(self, text: Function, name: str, outer: str, inner: str) -> str:

@@ -36,8 +36,7 @@ def write_contraction(module: Module, spec: ContractionSpec) -> None:
             if spec.scheme == "packed":
                 write_pack(kernel, f"{name}_pack")
         write_tiles(kernel, name)
-    if not spec.has_epilogue:
-        write_once("finish", write_finish)
+    write_once("finish", write_finish)
 
 
 def contraction_ir(spec: ContractionSpec, target: Target) -> str:

@@ -50,9 +50,11 @@ class Plan:
     scratch_bytes: int
     cost: int
 
-    def context(self, a: int, b: int, c: int, scratch: int = 0, extra: Sequence[int] = ()) -> list[int]:
+    def context(
+        self, a: int, b: int, c: int, scratch: int = 0, epilogue: int = 0, extra: Sequence[int] = ()
+    ) -> list[int]:
         """The slots of a context for operands at these addresses, as the caller names them (before a swap)."""
-        return [*((b, a) if self.swapped else (a, b)), c, scratch, *self.numbers, *extra]
+        return [*((b, a) if self.swapped else (a, b)), c, scratch, epilogue, *self.numbers, *extra]
 
 
 @dataclass(frozen=True)

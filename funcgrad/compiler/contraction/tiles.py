@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from funcgrad.compiler.contraction.finish import call_finish
+from funcgrad.compiler.contraction.finish import call_finish, has_epilogue
 from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.packing import call_panel, panels_size
 from funcgrad.compiler.contraction.patches import place_of
@@ -22,7 +22,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
     """`void name(ptr context, i64 low, i64 high)`: the tasks from low up to high."""
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
     parts, shape, scheme = kernel.parts, kernel.shape, kernel.spec.scheme
-    for slot in ("a", "b", "c", "scratch", "k", "block_k", "blocks_m", "blocks_n", "inner_batches", "b_n"):
+    for slot in ("a", "b", "c", "scratch", "epilogue", "k", "block_k", "blocks_m", "blocks_n", "inner_batches", "b_n"):
         kernel.slot(text, slot)
     for slot in ("a_outer", "a_inner", "b_outer", "b_inner", "c_outer", "c_inner"):
         kernel.slot(text, slot)
@@ -48,6 +48,8 @@ def write_tiles(kernel: Frame, name: str) -> None:
     keep = text.select(several, partial_row, 0)
     k_end, k_steps = text.maximum(k, 1), kernel.steps(text, k)
     c_m = kernel.slot(text, "c_m", parts)
+    hands_on = has_epilogue(kernel, text)
+    stores = text.line(f"xor i1 {hands_on}, true")
 
     def task(t: str, _: list[str]) -> None:
         rest, at_m = text.divide(t, kernel.slot(text, "blocks_m"))
@@ -98,12 +100,13 @@ def write_tiles(kernel: Frame, name: str) -> None:
                         else:
                             source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), steps))
                         at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
-                        write_tile(kernel, text, at, rows_of_a, source, step, steps, (first, last), (outer, inner))
-                        if not kernel.direct:
-                            own = text.at(sums, kernel.number, text.sub(j, n0))
-                            end = text.minimum(text.add(j, vectors * lanes), n1)
-                            finish = (own, partial_row, (outer, inner), r, height, j, end)
-                            text.choose(last, lambda: call_finish(kernel, text, *finish))
+                        limits = first, text.line(f"and i1 {last}, {stores}")
+                        write_tile(kernel, text, at, rows_of_a, source, step, steps, limits, (outer, inner))
+                        end = text.minimum(text.add(j, vectors * lanes), n1)
+                        own = text.at(sums, kernel.number, text.sub(j, n0))
+                        complete = text.line(f"and i1 {last}, {hands_on}") if kernel.direct else last
+                        finish = (own, partial_row, (outer, inner), r, height, j, end)
+                        text.choose(complete, lambda: call_finish(kernel, text, *finish))
 
                     def column(j: str, _: list[str]) -> None:
                         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
@@ -205,7 +208,8 @@ def write_tile(
     limits: tuple[str, str],
     batch: tuple[str, str],
 ) -> None:
-    """One tile of c, for one block of k, of which `limits` says whether it is the first and the last.
+    """One tile of c, for one block of k, of which `limits` says whether it is the first, and whether it is that after
+    which sums are stored.
 
     `b` is the address of its first row there; what the loop over k reads of it in its `count` steps is `step` bytes
     apart.
