@@ -20,6 +20,7 @@ from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over
+from funcgrad.compiler.simplify import uniform_number
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.program import Equation, Variable
 
@@ -51,7 +52,7 @@ def strided(x: Any, follow: Follow | None) -> Strided:
         return Strided(x, 0, contiguous(x.shape))
     axes = [Axis(length, "d") for length in x.shape]
     base, index = follow(x, tuple(map(axis_index, axes)))
-    if type(base) is Variable:
+    if type(base) is Variable or (base is not None and uniform_number(base) is None):
         place = flatten(index, base.shape)
         strides = [place.factor(axis) for axis in axes]
         if None not in strides:
@@ -119,6 +120,13 @@ def layout_of(equation: Equation, found: Sequence[Strided]) -> Any:
     return batch_lengths, strides_x, strides_y, (rows[0], columns[0], k)
 
 
+def is_matrix(equation: Equation, side: int, found: Strided) -> bool:
+    """Whether an operand has one stride for rows, and one along the sums."""
+    axes = free_axes(equation)[side], equation.params["dimension_numbers"][0][side]
+    shape = equation.operands[side].shape
+    return all(joined([shape[a] for a in some], [found.strides[a] for a in some]) is not None for some in axes)
+
+
 def free_axes(equation: Equation) -> list[list[int]]:
     """The axes of each operand that the result has, too."""
     contract, batch = equation.params["dimension_numbers"]
@@ -151,8 +159,9 @@ class Product:
         self.copies: list[Kernel] = []
         found = [strided(x, follow) for x in operands]
         layout = layout_of(equation, found)
-        for side in (0, 1):
-            if layout is None:  # one after the other, since it may be enough to copy one
+        # One after the other, since it may be enough to copy one: first those that cannot be read as a matrix.
+        for side in sorted((0, 1), key=lambda side: is_matrix(equation, side, found[side])):
+            if layout is None:
                 order = (*batch[side], *free[side], *contract[side])
                 found[side] = self.copied(operands[side], order, found[side], buffers)
                 layout = layout_of(equation, found)
