@@ -42,19 +42,16 @@ class Merger:
             if not cluster.alone and not cluster.is_empty:
                 groups.setdefault(tuple(axis.extent for axis in cluster.outer), []).append(cluster)
         for group in groups.values():
-            while self.merge_two(group):
-                pass
-
-    def merge_two(self, group: list[Cluster]) -> bool:
-        """Merge two clusters with the same outer axes; False if there are no two to be merged."""
-        for place, one in enumerate(group):
-            for other in group[:place]:
-                cluster, plain = (one, other) if one.inner else (other, one)
-                if self.should_merge(cluster, plain) and not self.are_apart(cluster, plain):
-                    self.take_in(cluster, plain)
-                    group.remove(plain)
-                    return True
-        return False
+            waiting = list(group)  # those that have not been compared with all others, as they are now
+            while waiting:
+                one = waiting.pop()
+                for other in group:
+                    cluster, plain = (one, other) if one.inner else (other, one)
+                    if one is not other and self.should_merge(cluster, plain) and not self.are_apart(cluster, plain):
+                        self.take_in(cluster, plain)
+                        group.remove(plain)
+                        waiting = [cluster, *(x for x in waiting if x is not plain and x is not cluster)]
+                        break
 
     def are_apart(self, one: Cluster, other: Cluster) -> bool:
         """Whether a third cluster has to run between two."""
@@ -78,22 +75,29 @@ class Merger:
         if cluster.inner and not plain.inner and not is_small:
             return False
         level = OUTER if cluster.inner and not plain.inner else FULL
+        names, others_names = ({read.variable for read in x.reads} for x in (cluster, plain))
+        both = (cluster, plain)
+        read_here = [x for x in names | others_names if self.home.get(x) in both]
+        if not is_small and not read_here and names.isdisjoint(others_names):
+            return False
+        if len(names | others_names) - len(read_here) > MOST_READS:
+            return False
         axes = self.axes(cluster, plain)
         own = {(read.variable, read.index) for read in cluster.reads}
         others = {(read.variable, moved(read.index, axes)) for read in plain.reads}
-        both = (cluster, plain)
-        if len({x for x, _ in own | others if self.home.get(x) not in both}) > MOST_READS:
-            return False
         shared = False
         for read in own | others:
             x, index = read
             if any(self.home[part] in both for part in self.parts.get(x, ())):
                 return False
+            computed = self.home.get(x) in both
+            if not computed and not (read in own and read in others):
+                continue
             here = index is not None and index == cluster.index(x.shape, level)
             elsewhere = others if self.home.get(x) is cluster else own
-            if self.home.get(x) in both and read in elsewhere and not here:
+            if computed and read in elsewhere and not here:
                 return False  # one wants another element than the other one is just computing
-            shared |= here and (self.home.get(x) in both or (read in own and read in others))
+            shared |= here
         return is_small or shared
 
     def is_one_pass(self, cluster: Cluster) -> bool:
