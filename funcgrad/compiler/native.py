@@ -221,8 +221,8 @@ def _with_native_segments(program: Program) -> Program:
 def has_copy(run: Sequence[Equation]) -> bool:
     """Whether the host would have to copy elements for one of these movements: the reshape of what is not in order."""
     moved = {x for equation in run if equation.primitive is not reshape for x in equation.results}
-    reshapes = [equation for equation in run if equation.primitive is reshape and equation.operands[0] in moved]
-    return any(long_axes(equation.operands[0]) != long_axes(equation.results[0]) for equation in reshapes)
+    reshapes = [(equation.operands[0], equation.results[0]) for equation in run if equation.primitive is reshape]
+    return any(type(x) is Variable and x in moved and long_axes(x) != long_axes(result) for x, result in reshapes)
 
 
 def long_axes(x: Any) -> list[int]:
