@@ -62,7 +62,19 @@ class Blocks:
         pieces = list(taken[:whole].reshape(-1, size, *taken.shape[1:]))
         if whole < len(rows):
             pieces.append(taken[whole:])
-        return list(map(ConcreteArray, pieces)) if self._as_arrays else pieces
+        return _arrays(pieces) if self._as_arrays else pieces
+
+
+def _arrays(pieces: list[numpy.ndarray]) -> list[Any]:
+    """funcgrad arrays of these buffers, all but the last of which have one shape: asking each takes longer."""
+    first, last = pieces[0], pieces[-1]
+    shape, dtype, new, arrays = first.shape, first.dtype, object.__new__, []
+    for buffer in pieces:
+        array: Any = new(ConcreteArray)
+        array._data, array.shape, array.dtype = buffer, shape, dtype
+        arrays.append(array)
+    arrays[-1].shape = last.shape
+    return arrays
 
 
 def blocks_of(dataset: Any, batch_size: int, as_arrays: bool) -> Blocks | None:
