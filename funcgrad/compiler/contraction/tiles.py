@@ -88,7 +88,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     before, steps = kernel.steps(text, k0), kernel.steps(text, count)
                     fetch_results(kernel, text, c, r, n0, n1)
 
-                    def write(j: str, vectors: int, lanes: int, width: str) -> None:
+                    def write(j: str, vectors: int, lanes: int, width: str, chains: int = 1) -> None:
                         """A tile at column j; a panel is `width` columns wide."""
                         step = text.mul(width, kernel.size)
                         if kernel.in_place:
@@ -99,7 +99,7 @@ def write_tiles(kernel: Frame, name: str) -> None:
                             source = text.at(b, kernel.number, text.add(text.mul(j, k_steps), text.mul(before, width)))
                         else:
                             source = text.at(panels, kernel.number, text.mul(text.sub(j, n0), steps))
-                        at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place)
+                        at = Tile(height, vectors, lanes, r, j, n0, n1, sums, partial_row, zeros, place, chains)
                         limits = first, text.line(f"and i1 {last}, {stores}")
                         write_tile(kernel, text, at, rows_of_a, source, step, steps, limits, (outer, inner))
                         end = text.minimum(text.add(j, vectors * lanes), n1)
@@ -111,7 +111,14 @@ def write_tiles(kernel: Frame, name: str) -> None:
                     def column(j: str, _: list[str]) -> None:
                         narrow = text.compare("sle", text.sub(n1, j), shape.lanes)
                         width = text.select(narrow, shape.lanes, shape.width)
-                        if vectors > 1 and (height >= 4 or shape.lanes == 1):
+                        if vectors == WIDEST and height == 1 and shape.lanes > 1:
+                            few = text.compare("sle", text.sub(n1, j), shape.width)
+                            text.choose(
+                                few,
+                                lambda: write(j, shape.vectors, shape.lanes, width, CHAINS),
+                                lambda: write(j, vectors, shape.lanes, width),
+                            )
+                        elif vectors > 1 and (height >= 4 or shape.lanes == 1):
                             # Not worth it for single rows, which wait for each other anyway.
                             text.choose(
                                 narrow,
@@ -182,7 +189,7 @@ def variants(kernel: Frame) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of c that is being written: its size, and where it is."""
+    """A tile of c that is being written: its size, where it is, and how many sums it has for each of its numbers."""
 
     height: int
     vectors: int
@@ -195,6 +202,10 @@ class Tile:
     partial_row: str
     zeros: str
     place: str
+    chains: int
+
+
+CHAINS = 4  # sums of every fourth step, where there are few columns, for a sum has to wait for the one before it
 
 
 def write_tile(
@@ -261,7 +272,26 @@ def write_tile(
                 results.append(kernel.multiply_add(text, x, column, sums[len(results)], lanes))
         return [*results, text.line(f"getelementptr i8, ptr {b}, i64 {step}")]
 
-    _, values = text.loop(0, count, 1, inner, [*((kind, x) for x in start), ("ptr", b)])
+    done: str = "0"
+    if at.chains > 1:
+        many = [(kind, x) for x in [*start, *[kernel.wide.zero(lanes)] * (len(start) * (at.chains - 1))]]
+
+        def inner_of_chains(i: str, values: list[str]) -> list[str]:
+            *sums, b = values
+            results = []
+            for chain in range(at.chains):
+                own = sums[chain * len(start) : (chain + 1) * len(start)]
+                *own, b = inner(text.add(i, chain), [*own, b])
+                results += own
+            return [*results, b]
+
+        whole = text.sub(count, at.chains - 1)
+        done, (*sums, b) = text.loop(0, whole, at.chains, inner_of_chains, [*many, ("ptr", b)])
+        while len(sums) > len(start):
+            half = len(sums) // 2
+            sums = [kernel.wide.add(text, x, y, lanes) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        start = sums
+    _, values = text.loop(done, count, 1, inner, [*((kind, x) for x in start), ("ptr", b)])
 
     def store(end: str, end_row: str, masked: bool) -> None:
         for (_, v), place, value in zip(
