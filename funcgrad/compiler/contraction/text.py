@@ -338,11 +338,6 @@ class Element:
         operation = "fadd" if self.is_float else "or" if self.dtype.kind == "b" else "add"
         return text.line(f"{operation} {vector(self.number, lanes)} {x}, {y}")
 
-    def add(self, text: Function, x: str, y: str, lanes: int) -> str:
-        """x + y; for booleans x or y."""
-        operation = "fadd" if self.is_float else "or" if self.dtype.kind == "b" else "add"
-        return text.line(f"{operation} {vector(self.number, lanes)} {x}, {y}")
-
     def zero(self, lanes: int) -> str:
         return "zeroinitializer" if lanes > 1 else "0.0" if self.is_float else "0"
 

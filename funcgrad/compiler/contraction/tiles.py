@@ -289,7 +289,7 @@ def write_tile(
         done, (*sums, b) = text.loop(0, whole, at.chains, inner_of_chains, [*many, ("ptr", b)])
         while len(sums) > len(start):
             half = len(sums) // 2
-            sums = [kernel.wide.add(text, x, y, lanes) for x, y in zip(sums[:half], sums[half:], strict=True)]
+            sums = [kernel.wide.plus(text, x, y, lanes) for x, y in zip(sums[:half], sums[half:], strict=True)]
         start = sums
     _, values = text.loop(done, count, 1, inner, [*((kind, x) for x in start), ("ptr", b)])
 
