@@ -1,6 +1,7 @@
 """Convolutions as native code, against the primitive, for the widest vectors of this CPU and for narrower ones."""
 
 import ctypes
+import dataclasses
 from functools import cache
 
 import ml_dtypes
@@ -199,6 +200,29 @@ def test_results_of_other_dtypes():
     params = params_of(CHANNELS_LAST, preferred_element_type=numpy.dtype("float32"))
     assert convolve(x, kernel, host_target(), params).dtype == numpy.float32
     check(x, kernel, host_target(), params)
+
+
+@pytest.mark.skipif(not host_target().has_bfloat16_dot, reason="this CPU has no products of pairs of bfloat16")
+@pytest.mark.parametrize("vector_bytes", [64, 32, 16])
+@pytest.mark.parametrize("numbers", [CHANNELS_LAST, CHANNELS_FIRST], ids=["last", "first"])
+def test_pairs_of_bfloat16(numbers, vector_bytes):
+    """Also where what is in a window has no pairs, or does not fit the tile."""
+    random = numpy.random.default_rng(6)
+    target = dataclasses.replace(host_target(), vector_bytes=vector_bytes)
+    for features, outputs, groups, window in [
+        (5, 20, 1, 3),
+        (7, 33, 1, 1),
+        (130, 40, 1, 3),
+        (6, 14, 2, 3),
+        (8, 8, 8, 3),
+    ]:
+        sizes = (2, features, 6, 7), (outputs, features // groups, window, window)
+        x, kernel = (
+            numpy.ascontiguousarray(random.standard_normal(size).transpose(numpy.argsort(spec)).astype(dtype))
+            for size, spec, dtype in zip(sizes, numbers, [ml_dtypes.bfloat16] * 2, strict=False)
+        )
+        params = params_of(numbers, feature_group_count=groups, preferred_element_type=numpy.dtype("float32"))
+        check(x, kernel, target, params)
 
 
 EPILOGUE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 7)

@@ -22,7 +22,15 @@ from typing import Any
 import numpy
 
 from funcgrad.compiler.contraction.finish import call_finish, has_epilogue, write_finish
-from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, ContractionSpec, Digits, Frame, Patches
+from funcgrad.compiler.contraction.frame import (
+    ADDRESSES,
+    SLOTS,
+    ContractionSpec,
+    Digits,
+    Frame,
+    Patches,
+    multiplies_pairs,
+)
 from funcgrad.compiler.contraction.kernel import write_contraction
 from funcgrad.compiler.contraction.patches import kernel_order, merged, patches_address, place_of, write_turned
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
@@ -139,6 +147,8 @@ def plan_convolution(
         for own, spec in zip(strides, dimension_numbers, strict=True)
     )
     is_depthwise = outputs == 1 and groups > 1 and lanes > 1
+    pairs = not is_depthwise and multiplies_pairs(element.dtype, element.dtype, target)
+    kept_size = element.size if pairs else element.number_size
     examples = batch // batch_group_count
 
     # The copy of the array has the axes (example, *position, feature). Of a depthwise convolution, groups are last.
@@ -162,7 +172,7 @@ def plan_convolution(
     m, k = examples * math.prod(axis.positions for axis in axes), inputs * math.prod(axis.window for axis in axes)
     group = 1 if is_depthwise else examples * copied[0] if by_batch else inputs
     width = room if is_depthwise else groups * (-(-outputs // lanes) * lanes)
-    offset = -(-width * k * element.number_size // 64) * 64
+    offset = -(-width * (k + k % 2) * kept_size // 64) * 64
     patches = Patches(
         rows=merged(rows),
         steps=(*window, inner) if is_depthwise else _with_run(merged((*window, inner))),
@@ -174,6 +184,7 @@ def plan_convolution(
         outputs=outputs,
         results=merged(results),
         result_output=of_result[1],
+        pairs=pairs,
     )
     product = plan_contraction(
         groups,
@@ -184,11 +195,12 @@ def plan_convolution(
         reads_a=True,
         reads_b=True,
         scheme="packed",
+        pairs=pairs,
     )
     numbers = list(product.numbers)
     if is_depthwise:
         numbers[SLOTS.index("c_n") - len(ADDRESSES)] = of_result[1]
-    size = outermost * before * math.prod(axis.padded for axis in axes) * room * element.number_size
+    size = outermost * before * math.prod(axis.padded for axis in axes) * room * kept_size
     prepare = outermost * before * axes[0].padded
     strip = size // max(1, prepare)
     if is_depthwise:
@@ -260,12 +272,12 @@ def write_convolution(module: Module, plan: ConvolutionPlan, name: str) -> None:
 def write_prepare(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
     """Copies the array. A task is one index of the first spatial axis, of one example."""
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
-    patches, number, element, lanes = plan.patches, kernel.number, kernel.a, kernel.shape.lanes
+    patches, number, element, lanes = plan.patches, kernel.kept, kernel.a, kernel.shape.lanes
     x = kernel.slot(text, "a")
     target = patches_address(kernel, text, patches, "0")
     before, of_example, of_before, *of_axes, of_last = plan.source
     first, *others = plan.axes
-    kind, zero = vector(number, lanes), kernel.wide.zero(lanes)
+    kind = vector(number, lanes)
     length = math.prod(axis.padded for axis in others) * plan.room
 
     def inside(axis: _Axis, p: str) -> tuple[str, str]:
@@ -281,10 +293,10 @@ def write_prepare(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
         whole = count // lanes * lanes
 
         def wide(i: str, _: list[str]) -> None:
-            text.store(kind, zero, text.at(place, number, i), kernel.size)
+            text.store(kind, "zeroinitializer", text.at(place, number, i), kernel.kept_size)
 
         def single(i: str, _: list[str]) -> None:
-            text.store(number, kernel.wide.zero(1), text.at(place, number, i), kernel.size)
+            text.store(number, "zeroinitializer", text.at(place, number, i), kernel.kept_size)
 
         text.loop(0, whole, lanes, wide)
         text.loop(whole, count, 1, single)
@@ -296,8 +308,8 @@ def write_prepare(kernel: Frame, plan: ConvolutionPlan, name: str) -> None:
         def some(lanes: int):
             def move(i: str, _: list[str]) -> None:
                 value = text.load(vector(element.kind, lanes), text.at(source, element.kind, text.mul(i, of_last)))
-                value = element.widen(text, value, lanes)
-                text.store(vector(number, lanes), value, text.at(place, number, i), kernel.size)
+                value = kernel.keep(text, element, value, lanes)
+                text.store(vector(number, lanes), value, text.at(place, number, i), kernel.kept_size)
 
             return move
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.contraction.text import Function, element_of, upper_half
+from funcgrad.compiler.contraction.text import Element, Function, element_of, upper_half
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
 
@@ -44,6 +44,7 @@ class Patches:
         outputs: how many there are in a group.
         results: of the result in memory: windows.
         result_output: how far apart its outputs are.
+        pairs: whether the CPU multiplies pairs of its numbers.
     """
 
     rows: Digits
@@ -56,6 +57,7 @@ class Patches:
     outputs: int
     results: Digits
     result_output: int
+    pairs: bool
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,11 @@ class Frame:
         self.number, self.size, self.parts = self.wide.number, self.wide.number_size, self.wide.parts
         self.shape = tile_shape(self.target, self.size)
         # Tiles and panels hold *steps* of the loop over k: numbers, or pairs of two that follow each other along k.
-        is_plain = spec.patches is None and spec.read_a is None and spec.read_b is None
-        self.pairs = is_plain and multiplies_pairs(self.a.dtype, self.b.dtype, self.target)
+        has_pairs = spec.patches.pairs if spec.patches is not None else spec.read_a is None and spec.read_b is None
+        self.pairs = has_pairs and multiplies_pairs(self.a.dtype, self.b.dtype, self.target)
         self.step = "i32" if self.pairs else self.number
+        # A convolution keeps copies of its operands as numbers, or as what makes pairs.
+        self.kept, self.kept_size = (self.a.kind, self.a.size) if self.pairs else (self.number, self.size)
         # Where results need more than to be stored, they go through memory (the first level of the cache), so that the
         # code for it is written once and not for each register.
         self.direct = not self.out.converts and self.parts == 1 and spec.has_plain_rows
@@ -162,6 +166,10 @@ class Frame:
     def first_of(self, text: Function, step: str) -> str:
         """The first number of a step."""
         return text.mul(step, 2) if self.pairs else step
+
+    def keep(self, text: Function, element: Element, value: str, lanes: int) -> str:
+        """Numbers from memory as a convolution keeps them."""
+        return value if self.pairs else element.widen(text, value, lanes)
 
     def multiply_add(self, text: Function, x: str, y: str, total: str, lanes: int) -> str:
         """x * y + total, of steps; of pairs, both products are added."""

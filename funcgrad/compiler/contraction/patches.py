@@ -42,7 +42,7 @@ def place_of(text: Function, number: str, digits: Digits) -> str:
 def patches_address(kernel: Frame, text: Function, patches: Patches, group: str) -> str:
     """Where the windows of a group begin, in scratch memory."""
     start = text.line(f"getelementptr i8, ptr {kernel.slot(text, 'scratch')}, i64 {patches.offset}")
-    return text.at(start, kernel.number, text.mul(group, patches.group))
+    return text.at(start, kernel.kept, text.mul(group, patches.group))
 
 
 def write_patch_rows(kernel: Frame, name: str) -> None:
@@ -53,8 +53,9 @@ def write_patch_rows(kernel: Frame, name: str) -> None:
     """
     arguments = "ptr %context, ptr %tile, ptr %a, i64 %outer, i64 %inner, i64 %r, i64 %rows, i64 %k0, i64 %count"
     text = kernel.function(name, arguments, internal=True)
-    patches, shape, number = kernel.spec.patches, kernel.shape, kernel.number
+    patches, shape, number = kernel.spec.patches, kernel.shape, kernel.kept
     assert patches is not None
+    stride = shape.stride * kernel.size // kernel.kept_size
     start = patches_address(kernel, text, patches, "%inner")
     run, _ = patches.steps[-1]
     kind = vector(number, shape.lanes)
@@ -79,11 +80,11 @@ def write_patch_rows(kernel: Frame, name: str) -> None:
         def row(i: str, _: list[str]) -> None:
             place = text.load("i64", text.at(places, "i64", i), 8)
             from_row = text.at(source, number, place)
-            to_row = text.at(target, number, text.mul(i, shape.stride))
+            to_row = text.at(target, number, text.mul(i, stride))
 
             def copy(k: str, _: list[str]) -> None:
-                value = text.load(kind, text.at(from_row, number, k), kernel.size)
-                text.store(kind, value, text.at(to_row, number, k), kernel.size)
+                value = text.load(kind, text.at(from_row, number, k), kernel.kept_size)
+                text.store(kind, value, text.at(to_row, number, k), kernel.kept_size)
 
             if run <= shape.lanes:
                 copy("0", [])
@@ -94,6 +95,13 @@ def write_patch_rows(kernel: Frame, name: str) -> None:
 
     first = text.divide("%k0", run)[0]
     text.loop(first, text.divide(text.add(end, run - 1), run)[0], 1, piece)
+    if kernel.pairs:  # The last number may have none beside it.
+
+        def clear(i: str, _: list[str]) -> None:
+            place = text.at("%tile", number, text.add(text.mul(i, stride), "%count"))
+            text.store(number, "0", place, kernel.kept_size)
+
+        text.loop(0, "%rows", 1, clear)
     text.finish()
 
 
@@ -120,12 +128,14 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
     A task is one number of the outermost digit, in one panel of a group.
     """
     text = kernel.function(name, "ptr %context, i64 %low, i64 %high")
-    patches, shape, number, element = kernel.spec.patches, kernel.shape, kernel.number, kernel.b
+    patches, shape, number, element = kernel.spec.patches, kernel.shape, kernel.kept, kernel.b
     assert patches is not None
     scratch, b = kernel.slot(text, "scratch"), kernel.slot(text, "b")
-    depth = _length(patches.kernel)
+    depth = full = _length(patches.kernel)
+    if kernel.pairs:
+        full += depth % 2
     panels = -(-patches.outputs // shape.width)
-    size = -(-patches.outputs // shape.lanes) * shape.lanes * depth
+    size = -(-patches.outputs // shape.lanes) * shape.lanes * full
 
     near, weights, others = kernel_order(patches)
     (outermost, apart, by), *others = others
@@ -142,7 +152,7 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
         width = text.select(narrow, shape.lanes, shape.width)
 
         def panel(j: str) -> None:
-            target = text.at(base, number, text.mul(j, depth))
+            target = text.at(base, number, text.mul(j, full))
             inside = text.compare("sle", text.add(j, width), patches.outputs)
 
             def address(place: str, n: str) -> str:
@@ -155,8 +165,8 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
                 def copy(lanes: int) -> None:
                     def some(n: str, _: list[str]) -> None:
                         value = text.load(vector(element.kind, lanes), address(place, n), element.size)
-                        value = element.widen(text, value, lanes)
-                        text.store(vector(number, lanes), value, text.at(to, number, n), kernel.size)
+                        value = kernel.keep(text, element, value, lanes)
+                        text.store(vector(number, lanes), value, text.at(to, number, n), kernel.kept_size)
 
                     text.loop(0, width, lanes, some)
 
@@ -180,6 +190,13 @@ def write_pack_kernels(kernel: Frame, name: str) -> None:
             body = row if near is None else turned
             over_digits(text, others, body, text.mul(first, apart), text.mul(first, by))
 
+            def clear(n: str, _: list[str]) -> None:
+                place = text.add(text.mul(depth, width), n)
+                text.store(number, "0", text.at(target, number, place), kernel.kept_size)
+
+            if full > depth:  # A zero makes a pair of the last number.
+                text.loop(0, width, 1, clear)
+
         panel(n0)
 
     text.loop("%low", "%high", 1, task)
@@ -199,22 +216,21 @@ def write_turned(
     """Copies a matrix whose rows are contiguous where it is read, and its columns where it is written.
 
     Arguments:
-        source: what is read, for numbers of the kernel to be written; `target` is what is written, if those are read.
+        source: what is read, to be kept for a convolution; `target` is what is written, if it is sums that are read.
         size: rows and columns.
         read, write: give the address of (row, column).
         columns_first: whether all rows come before the next columns, rather than all columns before the next rows.
     """
     square = min(SQUARE, kernel.shape.lanes)
     rows, columns = size
-    number = kernel.number
-    to = target or kernel.wide
-    kind, align = (to.kind, to.size) if target else (number, kernel.size)
+    number = kernel.number if target else kernel.kept
+    kind, align = (target.kind, target.size) if target else (number, kernel.kept_size)
 
     def copy(lanes: int, row: str, column: str) -> None:
         own = number if target else source.kind
         values = [text.load(vector(own, lanes), read(text.add(row, i), column)) for i in range(lanes)]
         if not target:
-            values = [source.widen(text, value, lanes) for value in values]
+            values = [kernel.keep(text, source, value, lanes) for value in values]
         values = transposed(text, number, values) if lanes > 1 else values
         for i, value in enumerate(values):
             value = target.narrow(text, value, lanes) if target else value

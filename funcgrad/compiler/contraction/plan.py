@@ -99,6 +99,7 @@ def plan_contraction(
     reads_a: bool = False,
     reads_b: bool = False,
     scheme: str | None = None,
+    pairs: bool | None = None,
 ) -> Plan:
     """Chooses how to compute c[..., m, n] = sum over k of a[..., m, k] b[..., k, n].
 
@@ -113,13 +114,16 @@ def plan_contraction(
         target: the CPU.
         reads_a, reads_b: whether the spec has readers for these operands, whose strides do not matter then.
         scheme: the one to use; None for the one that suits best.
+        pairs: whether the CPU multiplies pairs of numbers; None for wherever it can.
     """
     outer, inner = _batches(batch)
     element_a, element_b = element_of(dtype), element_of(dtype_b if dtype_b is not None else dtype)
     size = max(element_a.number_size, element_b.number_size)
     parts = element_a.parts
     # Pairs along k are multiplied at once; what holds numbers otherwise holds pairs.
-    pair = 2 if not (reads_a or reads_b) and multiplies_pairs(element_a.dtype, element_b.dtype, target) else 1
+    if pairs is None:
+        pairs = not (reads_a or reads_b) and multiplies_pairs(element_a.dtype, element_b.dtype, target)
+    pair = 2 if pairs else 1
     shape = tile_shape(target, size)
     batch = outer, inner
     strides_c = strides_c or (inner * m * n, m * n, n, 1)

@@ -244,6 +244,16 @@ def write_tile(
     places = vector_places(text, start_place, number, start_row, cells, lanes)
     start = [text.load(kind, place, kernel.size) for place in places]
 
+    next_row = text.line(f"lshr i64 {step}, 1") if kernel.pairs and kernel.spec.patches is not None else "0"
+
+    def pairs_in_rows(row: str, v: int) -> str:
+        """Pairs of two rows of a panel, in which a convolution has them one after the other."""
+        place = text.at(row, kernel.kept, v * lanes)
+        following = text.line(f"getelementptr i8, ptr {place}, i64 {next_row}")
+        kind = vector(kernel.kept, lanes)
+        first, second = (text.load(kind, x, kernel.kept_size) for x in (place, following))
+        return paired(text, first, second, lanes)
+
     def column_in_place(row: str, v: int) -> str:
         place = text.at(row, kernel.b.kind, v * lanes)
         if masks:
@@ -254,7 +264,9 @@ def write_tile(
         *sums, b = values
         columns = []
         for v in range(at.vectors):
-            if not in_place:
+            if kernel.pairs and kernel.spec.patches is not None:
+                columns.append(pairs_in_rows(b, v))
+            elif not in_place:
                 columns.append(text.load(vector(kernel.step, lanes), text.at(b, number, v * lanes), kernel.size))
             elif kernel.pairs:
                 following = text.at(b, kernel.b.kind, kernel.slot(text, "b_k"))

@@ -297,7 +297,7 @@ class Wobbled(Meaning):
         moving = [x.astype(wide(x.dtype)) for x in moving]
         eps = epsilon(dtypes.float32) if short and primitive is not reduce_sum else epsilon(moving_dtype(operands[0]))
         moving = [self.moved(x, eps) for x in moving]
-        by_pairs = primitive is dot_general and operands[0].dtype == dtypes.bfloat16
+        by_pairs = primitive in (dot_general, conv_general_dilated) and operands[0].dtype == dtypes.bfloat16
         if by_pairs:
             moving = [self.flushed(x) for x in moving]
         if params.get("preferred_element_type") is not None:
