@@ -9,6 +9,7 @@ Here are the loops and statements; `values.py` and `interleaved.py` write what i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 
@@ -81,8 +82,29 @@ class KernelWriter(InterleavedWriter):
             kind = memory_type(buffer.dtype)
             self.addresses[buffer] = self.line(f"alloca [{buffer.size} x {kind}], align 64")
         self.write(self.kernel.body)
-        header = f"define internal void @{self.symbol}(ptr %context, i64 %low, i64 %high) #0 {{\nentry:"
+        attributes = "#1" if self.goes_across_lines() else "#0"
+        header = f"define internal void @{self.symbol}(ptr %context, i64 %low, i64 %high) {attributes} {{\nentry:"
         return "\n".join([header, *lines, "  ret void", "}"])
+
+    def goes_across_lines(self) -> bool:
+        """Whether the kernel hardly does more than read the neighbours of elements.
+
+        Vectors as long as a line of the cache would be parts of two lines each, but for one of the neighbours. Of
+        vectors of half the length, every second one is in one line.
+        """
+        target, work = self.writer.target, 0
+        if target.vector_bytes < CACHE_LINE:
+            return False
+        seen: dict[tuple[Buffer, Any], set[int]] = {}
+        for x in expressions_in(self.kernel.body):
+            work += x.operation not in ("constant", "index", "load", "accumulated")
+            if x.operation == "load":
+                buffer, index = x.payload
+                if all(factor != 1 for _, factor in index.terms):
+                    continue
+                seen.setdefault((buffer, index.terms), set()).add(index.constant % target.lanes(x.dtype))
+        shifted = sum(len(places) for places in seen.values()) - len(seen)
+        return shifted > 0 and work <= LITTLE_WORK
 
     def local_buffers(self) -> list[Buffer]:
         written = [x.buffer for x in statements(self.kernel.body) if isinstance(x, Store) and x.buffer.local]

@@ -103,7 +103,9 @@ class Module:
         return name
 
     def text(self) -> str:
-        width = 8 * self.target.vector_bytes
-        vectors = f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
-        attributes = f"attributes #0 = {{ nounwind{vectors} }}"
-        return "\n".join([*self.declarations.values(), *self.functions, attributes, ""])
+        """The whole module. Functions have the attributes #0, or #1 for registers of half the size."""
+        attributes = []
+        for number, width in enumerate((8 * self.target.vector_bytes, 4 * self.target.vector_bytes)):
+            vectors = f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
+            attributes.append(f"attributes #{number} = {{ nounwind{vectors} }}")
+        return "\n".join([*self.declarations.values(), *self.functions, *attributes, ""])
