@@ -5,7 +5,7 @@ record of an *operation* says which Python function does the same, and has for e
 entry is what is known of a primitive for operands of one dtype, and is shared by all operations that are this primitive
 there; the addresses of its kernels are put into it when they are compiled.
 
-The text of the builtins is in `eager_text` and `dispatch_text`.
+The text of the builtins is in `eager_text`, `dispatch_text`, `linear_text` and `reverse_text`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from funcgrad.compiler.bridge.layout import (
     place_of_slot,
     slots,
 )
-from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR, LINEAR_STEP
+from funcgrad.compiler.bridge.linear_text import LINEAR
+from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
 from funcgrad.compiler.machine import code_key, host_target, kept
 from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
@@ -47,7 +48,7 @@ FORM_FLOAT32, FORM_FLOAT64, FORM_INTEGER = 1, 2, 3  # how an entry takes Python'
 UNUSUAL, MISSING, TRACED = 1, 2, 3
 NEVER = 1  # in the place of the address of a kernel that there cannot be
 
-FLOAT_LAYOUT = {"value": 16}
+FLOAT_LAYOUT, SIZED_LAYOUT = {"value": 16}, {"size": 16}
 ONE_OPERAND, KEYWORDS = 0x08, 0x02  # METH_O and METH_KEYWORDS
 
 EAGER = words(
@@ -98,6 +99,8 @@ def eager_problem(dual: type[Tracer]) -> str | None:
     for number in (1.5, -0.0):
         if ctypes.c_double.from_address(id(number) + FLOAT_LAYOUT["value"]).value != number:
             return "the value of a float is elsewhere"
+    if ctypes.c_ssize_t.from_address(id([1, 2, 3]) + SIZED_LAYOUT["size"]).value != 3:
+        return "the size of a list is elsewhere"
     for name, layout in own_layouts(dual).items():
         if None in layout.values():
             return f"the slots of {name.lower()} are elsewhere"
@@ -143,7 +146,7 @@ def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
     layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "ARRAY": ARRAY_LAYOUT, "DTYPE": DTYPE_LAYOUT}
     own = {
         "LIST": LIST_LAYOUT,
-        "VARIABLE_SIZE": {"size": TUPLE_LAYOUT["size"]},
+        "SIZED": SIZED_LAYOUT,
         "WRAPPER": slots(),
         "FLOAT": FLOAT_LAYOUT,
         **own_layouts(dual),
