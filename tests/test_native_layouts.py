@@ -65,6 +65,15 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         [floats(500) * 0.1],
     ),
     # transposes
+    "sums of a transpose": (lambda x: np.sum(np.transpose(x, (2, 1, 0)), axis=0), [floats(30, 20, 70)]),
+    "sums of a transpose and its own": (
+        lambda x, y: np.sum(x.T * y, axis=1) + np.sum(x.T, axis=1),
+        [floats(50, 70), floats(70, 50)],
+    ),
+    "neighbours on all sides": (
+        lambda x: 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:],
+        [floats(40, 101)],
+    ),
     "transpose": (lambda x: np.transpose(x) * 2.0, [floats(100, 67)]),
     "sum with a transpose": (lambda x, y: x + y.T * np.arange(70), [floats(51, 70), floats(70, 51)]),
     "transposes of a stack": (lambda x: np.transpose(x, (0, 2, 1)) + 1.0, [floats(3, 33, 129)]),

@@ -167,6 +167,8 @@ class LoopWriter:
         if self.inner and self.in_rows and outer and self.are_neighbours(outer[-1]):
             self.in_rows = False
         self.inner_groups = [group for group in groups if group[0] in self.cluster.inner]
+        if not self.in_rows and self.short_axis is None and outer and self.lies_in_rows(outer[-1]):
+            self.in_rows = True
         self.part: Axis | None = None
         turned = self.turned_group(outer)
         if turned is not None:
@@ -190,6 +192,22 @@ class LoopWriter:
         ]
         near = all(factor is not None and 0 <= factor <= SHORT for factor in factors)
         return near and extent > SHORT and self.count_of_passes() == 1
+
+    def lies_in_rows(self, columns: Sequence[Axis]) -> bool:
+        """Whether what is reduced lies side by side although the reduced axes are not the last ones, as of a transpose.
+
+        Arguments:
+            columns: the last outer axes, along which elements are far from each other then.
+        """
+        if any(self.level(x) == FULL for x in self.stored):
+            return False
+        places = [
+            flatten(read.index, read.variable.shape)
+            for read in self.cluster.reads
+            if read.index is not None and read.variable not in self.definition
+        ]
+        along, across = ([place.factor(axis) for place in places] for axis in (self.inner_groups[-1][-1], columns[-1]))
+        return set(along) <= {0, 1} and 1 in along and not set(across) <= {0, 1}
 
     def axis_without_loop(self, groups: Sequence[list[Axis]]) -> Axis | None:
         """The short axis of the cluster, if the kernel has its elements one after the other."""
