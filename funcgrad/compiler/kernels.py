@@ -30,10 +30,10 @@ from typing import Any
 from funcgrad import dtypes
 from funcgrad.array import Array
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster
+from funcgrad.compiler.columns import LARGEST_ROW, may_go_by_rows, passes_by_rows
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
 from funcgrad.compiler.fuse import QUICK, Fuser
 from funcgrad.compiler.loops import (
-    INT64,
     Accumulate,
     Accumulator,
     Axis,
@@ -44,35 +44,27 @@ from funcgrad.compiler.loops import (
     Loop,
     Statement,
     Store,
-    Turn,
     accumulated,
     axis_index,
-    binary,
     constant,
     constant_index,
     convert,
     finished,
     flatten,
-    index_of,
-    index_value,
     load,
     unflatten,
 )
 from funcgrad.compiler.lower_complex import Complex, Value, parts_of
-from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
+from funcgrad.compiler.squares import Square, turned_group, write_in_squares
 from funcgrad.program import Equation, Variable
 
 KEEP_FROM = 6  # operations (quick ones count 1, others 8) from which on a value is kept rather than computed again
 PART = 1 << 14  # elements at least that are reduced to one
 MOST_PARTS = 64
-ROWS_AT_A_TIME = 4
-SQUARES_AT_A_TIME = 4
-NARROWEST = 16  # columns, from which on a table is gone through row by row
 ENOUGH_TASKS = 8  # of outer loops, from which on there is no need for parts
-LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
-ALL_ROWS = 1 << 18  # and all of a kernel's together
+ALL_ROWS = 1 << 18  # bytes of all buffers for rows of a kernel together
 
 
 def buffer_for(x: Any, name: str) -> Buffer:
@@ -107,30 +99,6 @@ class Buffers:
             if type(x) is not Variable:
                 self.constants[found] = x  # pyright: ignore[reportArgumentType]
         return found
-
-
-class Square:
-    """The elements that are computed together where something is read down its columns.
-
-    Attributes:
-        turns: how each part that is read becomes one whose rows lie side by side.
-    """
-
-    def __init__(self, size: int, row: Axis, column: Axis):
-        self.size, self.row, self.column = size, row, column
-        self.turns: dict[Any, Turn] = {}
-
-    def load(self, buffer: Buffer, place: Index) -> Expression:
-        """The element of a buffer at a place, by way of a turned square if that is what the place asks for."""
-        stride = place.factor(self.column)
-        if stride in (None, 0, 1) or place.factor(self.row) != 1:
-            return load(buffer, place)
-        begin = place + axis_index(self.row) * -1 + axis_index(self.column) * -stride
-        turn = self.turns.get((buffer, begin, stride))
-        if turn is None:
-            turned = Buffer(self.size**2, buffer.dtype, f"square{len(self.turns)}", True)
-            turn = self.turns[buffer, begin, stride] = Turn(turned, buffer, begin, stride, self.size)
-        return load(turn.target, axis_index(self.row) * self.size + axis_index(self.column))
 
 
 class LoopWriter:
@@ -170,10 +138,10 @@ class LoopWriter:
         if not self.in_rows and self.short_axis is None and outer and self.lies_in_rows(outer[-1]):
             self.in_rows = True
         self.part: Axis | None = None
-        turned = self.turned_group(outer)
+        turned = turned_group(self, outer)
         if turned is not None:
-            return self.write_in_squares(outer, turned)
-        self.by_rows = self.may_go_by_rows(outer)
+            return write_in_squares(self, outer, turned)
+        self.by_rows = may_go_by_rows(self, outer)
         parts = self.count_of_parts(outer)
         self.by_rows = self.by_rows and (parts > 1 or len(outer) > 1)
         if parts > 1:
@@ -304,129 +272,6 @@ class LoopWriter:
         gather = Loop(part, collected, "serial" if self.outer_axes else "vector")
         return [first, finished(loops([gather], self.outer_stores()))]
 
-    # What is read down its columns, as by a transpose, is read in squares, which are turned in registers: so each line
-    # of the cache is read once and written once.
-
-    def turned_group(self, groups: Sequence[list[Axis]]) -> list[Axis] | None:
-        """The axes along which elements lie side by side that are read for different rows of results."""
-        if (
-            self.inner
-            or self.short_axis is not None
-            or len(groups) < 2
-            or any(x.dtype.kind == "c" for x in self.stored)
-        ):
-            return None
-        last = groups[-1]
-        for read in self.cluster.reads:
-            if read.index is not None and read.variable.dtype.kind != "c":
-                place = flatten(read.index, read.variable.shape)
-                if place.factor(last[-1]) in (None, 0, 1):
-                    continue
-                for group in groups[:-1]:
-                    extents = [math.prod(axis.extent for axis in axes) for axes in (group, last)]
-                    if place.factor(group[-1]) == 1 and min(extents) >= self.square_size():
-                        return group
-        return None
-
-    def square_size(self) -> int:
-        widest = max(read.variable.dtype.itemsize for read in self.cluster.reads)
-        return max(4, min(16, host_target().vector_bytes // widest))
-
-    def write_in_squares(self, outer: Sequence[list[Axis]], turned: list[Axis]) -> list[Kernel]:
-        size, last = self.square_size(), outer[-1]
-        self.values, self.by_rows = {}, False
-        row, column = Axis(size, "a"), Axis(size, "b")
-        down, across = (math.prod(axis.extent for axis in group) for group in (turned, last))
-        around = [axis for group in outer if group is not turned and group is not last for axis in group]
-        # Some squares side by side, so that few lines of the cache are written in two pieces.
-        several = min(SQUARES_AT_A_TIME, -(-across // size))
-        blocks = -(-across // (size * several))
-        first = Axis(math.prod(axis.extent for axis in around) * blocks, "i")
-        vertical, horizontal = Axis(-(-down // size), "t"), Axis(several, "u")
-        *others, block = unflatten(axis_index(first), [*(axis.extent for axis in around), blocks])
-        self.values |= zip(around, others, strict=True)
-        for group, extent, number, count, inside in [
-            (turned, down, axis_index(vertical), vertical.extent, row),
-            (last, across, block * several + axis_index(horizontal), blocks * several, column),
-        ]:
-            begin = number * size
-            if extent < count * size:  # the last square ends where the array does, and does some elements again
-                begin = index_of(binary("min", index_value(begin), constant(extent - size, INT64)), (0, extent - size))
-            self.values |= zip(group, unflatten(begin + axis_index(inside), [x.extent for x in group]), strict=True)
-        self.square = Square(size, row, column)
-        self.outer_axes = frozenset([first, vertical, horizontal, row, column])
-        stores = self.passes()
-        body: list[Statement] = [*self.square.turns.values(), Loop(row, [Loop(column, stores, "vector")])]
-        return [finished([Loop(first, [Loop(vertical, [Loop(horizontal, body)])], "parallel")])]
-
-    # Down the columns of a table, memory is gone through row by row, and what the columns come to stands in a row of
-    # its own. Column by column, each element would come from another page of memory.
-
-    def may_go_by_rows(self, outer: Sequence[list[Axis]]) -> bool:
-        reductions = self.reductions()
-        if self.in_rows or not outer or self.short_axis is not None or any(self.time[x] != 1 for x in reductions):
-            return False
-        both = [read for read in self.cluster.reads if read.index is not None and self.is_table(read.index, outer[-1])]
-        if not both:  # all that is read stays in the cache
-            return False
-        width = math.prod(axis.extent for axis in outer[-1])
-        size = width * max(collecting_dtype(self.definition[x]).itemsize for x in reductions)
-        height = math.prod(axis.extent for axis in self.inner_groups[-1])
-        return width >= NARROWEST and height >= 2 * ROWS_AT_A_TIME and size * len(reductions) <= LARGEST_ROW
-
-    def is_table(self, index: Indices, columns: Sequence[Axis]) -> bool:
-        axes = {axis for x in index for axis in x.axes}
-        return not axes.isdisjoint(columns) and not axes.isdisjoint(self.inner)
-
-    def passes_by_rows(self) -> list[Statement]:
-        """The loops of one pass, for one outer index but for the last one."""
-        assert self.vector is not None
-        column, dtypes_of = (
-            axis_index(self.vector),
-            {x: collecting_dtype(self.definition[x]) for x in self.reductions()},
-        )
-        sums = {
-            x: Buffer(self.vector.extent, d, f"sums{number}", True) for number, (x, d) in enumerate(dtypes_of.items())
-        }
-        operations = {x: REDUCTIONS[self.definition[x].primitive] for x in sums}
-        *around, last = self.inner_groups
-        loops = [self.inner_axis(group, n, f"k{n}") for n, group in enumerate(around)]
-        extent = math.prod(axis.extent for axis in last)
-        if self.part is not None and not around:
-            extent //= self.part.extent
-        whole = extent - extent % ROWS_AT_A_TIME
-        written: list[Statement] = []
-        for first, count, at_a_time in [(0, whole, ROWS_AT_A_TIME), (whole, extent - whole, 1)]:
-            if count == 0:
-                continue
-            step = Axis(count // at_a_time, f"k{len(around)}")
-            values: dict[Variable, list[Any]] = {x: [] for x in sums}
-            stores: list[Statement] = []
-            for row in range(at_a_time):
-                place = axis_index(step) * at_a_time + (first + row)
-                if self.part is not None and not around:
-                    place = axis_index(self.part) * extent + place
-                self.values |= zip(last, unflatten(place, [axis.extent for axis in last]), strict=True)
-                self.compute_members(0)
-                stores += [store for x in self.stored if self.level(x) == FULL for store in self.store(x, 0)]
-                for x in sums:
-                    operand = self.definition[x].operands[0]
-                    value: Any = self.element(operand, self.index(operand.shape, FULL), 0)
-                    values[x].append(convert(value, dtypes_of[x]))
-            for x, found in values.items():
-                while len(found) > 1:  # two and two, which is more exact than one after the other
-                    found = [binary(operations[x], *found[n : n + 2]) for n in range(0, len(found), 2)]
-                stores.append(Store(sums[x], column, binary(operations[x], load(sums[x], column), found[0])))
-            body: list[Statement] = [Loop(step, [Loop(self.vector, stores, "vector")])]
-            for axis in reversed(loops):
-                body = [Loop(axis, body)]
-            written += body
-        beginning: list[Statement] = [
-            Store(sums[x], column, constant(neutral(operations[x], dtypes_of[x]), dtypes_of[x])) for x in sums
-        ]
-        self.reduced |= {(x, 0): load(sums[x], column) for x in sums}
-        return [Loop(self.vector, beginning, "vector"), *written]
-
     def outer_place(self) -> Index:
         """The number of the outer index, when all of them are counted in order."""
         outer = self.cluster.outer
@@ -544,7 +389,7 @@ class LoopWriter:
     def passes(self) -> list[Statement]:
         """The loops for one outer index."""
         if self.by_rows:
-            return self.passes_by_rows()
+            return passes_by_rows(self)
         cluster = self.cluster
         if not cluster.inner:
             stores: list[Statement] = []
