@@ -16,11 +16,11 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as np
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray, ConcreteArray, WeakArray
+from funcgrad.array import ConcreteArray, WeakArray
 from funcgrad.compiler.counter import counter
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
-from funcgrad.compiler.single import has_kernel
+from funcgrad.compiler.single import single_program
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives.operators import FUNCTIONS, METHODS
@@ -108,10 +108,8 @@ def cases():
             continue
         for dtype in dtypes.ALL:
             operands = [dtypes.bool_ if primitive is e.select and place == 0 else dtype for place in range(len(names))]
-            if has_kernel(primitive, operands):
-                with contextlib.suppress(fg.errors.DtypeError):
-                    primitive.abstract(*[AbstractArray((), x) for x in operands])
-                    yield pytest.param(primitive, operands, id=f"{primitive}-{dtype}")
+            if single_program(primitive, operands) is not None:
+                yield pytest.param(primitive, operands, id=f"{primitive}-{dtype}")
 
 
 @pytest.mark.parametrize(("primitive", "operands"), [*cases()])
@@ -194,6 +192,21 @@ def test_functions_give_what_python_gives(direct):
             assert_same_outcome(outcome(function, x, *rest), wanted)
     wrong = outcome(function, *[x] * (direct.arity + 1))
     assert wrong[0] is TypeError
+
+
+@pytest.mark.parametrize("dtype", dtypes.ALL, ids=str)
+def test_functions_of_several_primitives_are_one_kernel(dtype):
+    x = fg.array(values(dtype, (50,), 0))
+    y = fg.array(values(dtype, (50,), 1))
+    for apply in (operator.floordiv, operator.mod, operator.truediv, np.square, np.reciprocal, np.sqrt):
+        arguments = [x] if isinstance(apply, type(np.square)) else [x, y]
+        if dtypes.is_floating(dtype) and apply in (operator.floordiv, operator.mod):
+            arguments = [np.clip(x, -1e4, 1e4) for x in arguments]
+        with fg.config.override(native_after=None):
+            wanted = outcome(apply, *arguments)
+        with only_native(e.div, e.rem, e.mul, e.sqrt) if isinstance(wanted, fg.Array) else contextlib.nullcontext():
+            found = outcome(apply, *arguments)
+        assert_same_outcome(found, wanted)
 
 
 def test_functions_are_still_functions():
@@ -422,6 +435,21 @@ def test_the_reference_is_numpy(monkeypatch):
                 np.tanh(x)
     with only_native(e.tanh):
         np.tanh(x)
+
+
+def test_interpreters_of_users_see_everything():
+    names = []
+
+    class Log(fg.Interpreter):
+        def interpret(self, primitive, operands, params):
+            names.append(primitive.name)
+            return primitive(*operands, **params)
+
+    x = fg.array(numpy.ones(3, numpy.float32))
+    with Log():
+        np.tanh(x * 2) + x
+    assert names == ["mul", "tanh", "add"]
+    assert "mul" in str(fg.make_program(lambda y: y + x * x)(x))
 
 
 def test_warnings_are_not_given():

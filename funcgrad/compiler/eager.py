@@ -20,19 +20,18 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray, Array, ConcreteArray
+from funcgrad.array import Array, ConcreteArray
 from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
 from funcgrad.compiler.counter import is_wanted
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
 from funcgrad.compiler.memory import keep_freed_memory
 from funcgrad.compiler.pool import parallel_address
-from funcgrad.compiler.single import has_kernel, loaded_single
+from funcgrad.compiler.single import loaded_single, single_program
 from funcgrad.config import config
 from funcgrad.core import Primitive
-from funcgrad.errors import FuncgradError
 from funcgrad.primitives.elementwise import select, stop_gradient
-from funcgrad.primitives.operators import FUNCTIONS, METHODS, Direct, PrimitiveOf, always
+from funcgrad.primitives.operators import FUNCTIONS, METHODS, Composed, Direct, PrimitiveOf, always
 from funcgrad.program import LinearStep
 
 ASKED_OFTEN = 20  # a kernel is made when it is asked for so often
@@ -55,7 +54,7 @@ class Eager:
     def __init__(self, python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]):
         self.python_call, self.python_step = python_call, LinearStep.__call__
         self.python_backward = forward_mode[3].__call__
-        self.entries: dict[tuple[Primitive | None, int, numpy.dtype], Entry] = {}
+        self.entries: dict[tuple[Primitive | Composed | None, int, numpy.dtype], Entry] = {}
         self._asked: dict[Any, int] = {}
         self._operations: list[Operation] = []
         keep_freed_memory()
@@ -135,29 +134,19 @@ class Eager:
         entry.make(are_numbers)
         return True
 
-    def _entry(self, primitive: Primitive | None, arity: int, dtype: numpy.dtype) -> Entry:
-        """What is known of a primitive for operands of a dtype."""
-        key = primitive, arity, dtype
+    def _entry(self, what: Primitive | Composed | None, arity: int, dtype: numpy.dtype) -> Entry:
+        """What is known of a primitive, or of several that are a function, for operands of a dtype."""
+        key = what, arity, dtype
         if key not in self.entries:
             operands = [dtype] * arity
-            if primitive is select:
+            if what is select:
                 operands[0] = dtypes.bool_
-            result = None if primitive is None else _result_dtype(primitive, operands)
-            if primitive is None or result is None:
+            program = None if what is None else single_program(what, operands)
+            if program is None:
                 self.entries[key] = Entry(operands, dtype, None)
             else:
-                self.entries[key] = Entry(operands, result, partial(loaded_single, primitive, operands, result))
+                self.entries[key] = Entry(operands, program.outputs[0].dtype, partial(loaded_single, program))
         return self.entries[key]
-
-
-def _result_dtype(primitive: Primitive, operands: Sequence[numpy.dtype]) -> numpy.dtype | None:
-    """The dtype of the result for operands of these dtypes; None if there is no kernel for them."""
-    if not has_kernel(primitive, operands):
-        return None
-    try:
-        return primitive.abstract(*[AbstractArray((), x) for x in operands]).dtype
-    except FuncgradError:  # these are no dtypes for it
-        return None
 
 
 def activate(python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]) -> Eager | None:

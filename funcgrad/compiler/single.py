@@ -1,6 +1,7 @@
-"""One elementwise primitive as native code: what eager operations run.
+"""One operation on elements as native code: what eager operations run.
 
-What is kept in the cache is found here without loading what makes it, `single_kernel`.
+An operation is a primitive or, where a function is several of them, such as the remainder with the sign of the divisor,
+a Program of these. What is kept in the cache is found here without loading what makes it, `single_kernel`.
 """
 
 from __future__ import annotations
@@ -9,33 +10,44 @@ from collections.abc import Sequence
 
 import numpy
 
+from funcgrad.array import AbstractArray
 from funcgrad.compiler.lower_complex import supports
 from funcgrad.compiler.machine import Loaded, code_key, host_target, kept
 from funcgrad.core import Primitive
+from funcgrad.errors import FuncgradError
+from funcgrad.primitives.operators import Composed
+from funcgrad.program import Program, Variable, stage
 
 
-def has_kernel(primitive: Primitive, operands: Sequence[numpy.dtype]) -> bool:
-    """Whether there is native code for operands of these dtypes."""
-    return supports(primitive, operands, {})
+def single_program(operation: Primitive | Composed, operands: Sequence[numpy.dtype]) -> Program | None:
+    """The operation on single elements of these dtypes, as a Program; None if there is no native code for it."""
+    function = operation.function if isinstance(operation, Composed) else operation
+    try:
+        program = stage(lambda *x: [function(*x)], [AbstractArray((), dtype) for dtype in operands], str(operation))
+    except FuncgradError:
+        return None  # it does not take such dtypes
+    (output,) = program.outputs
+    elementwise = bool(program.equations) and all(
+        not equation.primitive.multiple_results
+        and supports(equation.primitive, [x.dtype for x in equation.operands], equation.params)
+        for equation in program.equations
+    )
+    return program if elementwise and type(output) is Variable and not output.shape else None
 
 
-def loaded_single(
-    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
-) -> Loaded:
+def loaded_single(program: Program, numbers: Sequence[bool]) -> Loaded:
     """The functions of `single_kernel.single_ir` in memory.
 
     Arguments:
-        primitive: an elementwise primitive without params, for which `has_kernel` holds.
-        operands: the dtypes of the operands.
-        result: the dtype of the result.
+        program: what `single_program` gave.
         numbers: which of the operands are single numbers.
     """
 
     def ir() -> str:
         from funcgrad.compiler.single_kernel import single_ir
 
-        return single_ir(primitive, operands, result, numbers)
+        return single_ir(program, numbers)
 
     target = host_target()
-    name = f"{primitive.name} {[str(x) for x in operands]} {result} {[bool(x) for x in numbers]}"
+    name = f"{program.name} {[str(x.dtype) for x in program.inputs]} {[bool(x) for x in numbers]}"
     return kept(code_key(name, target), ir, ["entry", "chunk"], target)

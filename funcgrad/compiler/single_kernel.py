@@ -1,6 +1,6 @@
-"""One elementwise primitive as a kernel, for arrays of any length.
+"""One operation on elements as a kernel, for arrays of any length.
 
-It is the kernel that a compiled Program has for the same primitive, with two differences. It does not know how long the
+It is the kernel that a compiled Program has for the same operation, with two differences. It does not know how long the
 arrays are, and each operand is an array or a single number, which stands for an array of equal ones.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy
 
 from funcgrad import dtypes
+from funcgrad.array import ConcreteArray
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import (
     UNKNOWN_EXTENT,
@@ -21,6 +22,7 @@ from funcgrad.compiler.loops import (
     Loop,
     Store,
     axis_index,
+    constant,
     constant_index,
     expressions_in,
     forget_expressions,
@@ -31,7 +33,7 @@ from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.native import _compiling
 from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
-from funcgrad.core import Primitive
+from funcgrad.program import Program, Variable
 
 LITTLE_WORK, LEAST_CHUNK = 4, 1 << 12
 
@@ -44,15 +46,11 @@ CHUNK = """define i64 @chunk() #0 {{
 }}"""
 
 
-def single_kernel(
-    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
-) -> Kernel:
-    """The kernel of a primitive.
+def single_kernel(program: Program, numbers: Sequence[bool]) -> Kernel:
+    """The kernel of an operation.
 
     Arguments:
-        primitive: an elementwise primitive without params, for which `has_kernel` holds.
-        operands: the dtypes of the operands.
-        result: the dtype of the result.
+        program: the operation on single elements, as `single.single_program` gives it.
         numbers: which of the operands are single numbers.
 
     Returns:
@@ -60,15 +58,20 @@ def single_kernel(
     """
     axis = Axis(UNKNOWN_EXTENT, "i")
     place = axis_index(axis)
-    buffers = [_buffer(dtype, f"x{number}") for number, dtype in enumerate(operands)]
-    places = [constant_index(0) if is_number else place for is_number in numbers]
-    value: Value = lower(primitive, [_element(*x) for x in zip(buffers, operands, places, strict=True)], {})
-    target = _buffer(result, "y")
+    buffers = [_buffer(x.dtype, f"x{number}") for number, x in enumerate(program.inputs)]
+    values: dict[Variable, Value] = {}
+    for x, buffer, is_number in zip(program.inputs, buffers, numbers, strict=True):
+        values[x] = _element(buffer, x.dtype, constant_index(0) if is_number else place)
+    for equation in program.equations:
+        operands = [values[x] if type(x) is Variable else _constant(x) for x in equation.operands]
+        values[equation.results[0]] = lower(equation.primitive, operands, equation.params)
+    (output,) = program.outputs
+    target, value = _buffer(output.dtype, "y"), values[output]
     if isinstance(value, Complex):
         stores = [Store(target, place * 2, value.real), Store(target, place * 2 + 1, value.imaginary)]
     else:
         stores = [Store(target, place, value)]
-    return Kernel([*buffers, target], [target], [Loop(axis, [*stores], "parallel vector")], primitive.name)
+    return Kernel([*buffers, target], [target], [Loop(axis, [*stores], "parallel vector")], program.name)
 
 
 def _buffer(dtype: numpy.dtype, name: str) -> Buffer:
@@ -82,16 +85,22 @@ def _element(buffer: Buffer, dtype: numpy.dtype, place: Index) -> Value:
     return load(buffer, place)
 
 
-def single_ir(
-    primitive: Primitive, operands: Sequence[numpy.dtype], result: numpy.dtype, numbers: Sequence[bool]
-) -> str:
+def _constant(x: ConcreteArray) -> Value:
+    number = x._data[()]
+    if x.dtype.kind == "c":
+        part = dtypes.real_of(x.dtype)
+        return Complex(constant(number.real, part), constant(number.imag, part))
+    return constant(number, x.dtype)
+
+
+def single_ir(program: Program, numbers: Sequence[bool]) -> str:
     """The code of `single_kernel`.
 
     `void entry(ptr context, i64 low, i64 high)` computes; `context` points to the addresses of the operands and of the
     result. `i64 chunk()` says how many elements are worth another thread.
     """
     with _compiling:
-        kernel = single_kernel(primitive, operands, result, numbers)
+        kernel = single_kernel(program, numbers)
         work = sum(1 for _ in expressions_in(kernel.body))
         chunk = max(LEAST_CHUNK, ELEMENTS_A_CHUNK * LITTLE_WORK // max(work, LITTLE_WORK))
         module = Module(host_target())

@@ -55,6 +55,9 @@ def _accumulator(dtype: numpy.dtype) -> numpy.dtype:
     return dtype
 
 
+_ACCUMULATORS = {dtype: _accumulator(dtype) for dtype in dtypes.ALL}
+
+
 def _fold(
     name: str,
     a: Any,
@@ -125,9 +128,10 @@ def sum(
         >>> np.sum(np.array([[1.0, 2.0], [3.0, 4.0]]), axis=0)
         Array([4., 6.], dtype=float32)
     """
-    refuse_out("sum", out)
-    x = as_array(a)
-    wanted = _accumulator(x.dtype) if dtype is None else dtypes.canonical(dtype)
+    if out is not None:
+        refuse_out("sum", out)
+    x = a if isinstance(a, Array) else as_array(a)
+    wanted = _ACCUMULATORS[x.dtype] if dtype is None else dtypes.canonical(dtype)
     if x.dtype is not wanted:
         x = cast(x, wanted)
     if where is not None or initial is not None:

@@ -19,7 +19,7 @@ from funcgrad.numpy.searching import as_condition
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import operators
 from funcgrad.primitives.operators import (
-    Direct,
+    Composed,
     PrimitiveOf,
     always,
     cast,
@@ -72,8 +72,8 @@ def _document(function: Any, template: str, name: str, summary: str, note: str, 
 
 
 class _Form:
-    """What a function is: how Python computes it, and which primitive it is for operands of one dtype, if it is one;
-    with `integers`, Python's whole numbers may be among them."""
+    """What a function is: how Python computes it, and which primitive it is for operands of one dtype, if it is a
+    single one; with `integers`, Python's whole numbers may be among them."""
 
     __slots__ = ("apply", "integers", "primitive_of")
 
@@ -82,10 +82,8 @@ class _Form:
 
     def function(self, name: str, usual: Callable[..., Array], arity: int) -> Any:
         """The function: `usual`, until native code takes its place."""
-        if self.primitive_of is None:
-            direct = Direct(name, usual, arity, lambda dtype: None)
-        else:
-            direct = direct_function(name, usual, arity, self.primitive_of, self.integers)
+        primitive_of = self.primitive_of or always(Composed(name, usual))
+        direct = direct_function(name, usual, arity, primitive_of, self.integers)
 
         def unary(x: Any, /) -> Array:
             return direct.call(x)
@@ -110,7 +108,8 @@ def _inexact(primitive: Primitive, name: str, summary: str, x: str, result: str)
             (x,) = promote_inexact(x)
         return primitive(x)
 
-    function = _Form(primitive, only_if(dtypes.is_differentiable, primitive)).function(name, usual, 1)
+    primitive_of = only_if(dtypes.is_differentiable, primitive, Composed(name, usual))
+    function = _Form(primitive, primitive_of).function(name, usual, 1)
     note = "; integers are computed as float32"
     result = f"{result}, dtype=float32"
     return _document(function, _UNARY, name, summary, note, x=x, rounded=".round(3)", result=result)
@@ -195,7 +194,7 @@ multiply = _binary(
     "[10, 20], dtype=int32",
 )
 divide = _binary(
-    _operator(operator.truediv, only_if(dtypes.is_differentiable, e.div)),
+    _operator(operator.truediv, only_if(dtypes.is_differentiable, e.div, operators.TRUE_DIVIDE)),
     "divide",
     "The quotient x / y; integers are divided as float32.",
     "[1, 2]",
@@ -203,7 +202,7 @@ divide = _binary(
     "[0.25, 0.5 ], dtype=float32",
 )
 floor_divide = _binary(
-    operators.floor_divide,
+    _Form(operators.floor_divide, always(operators.FLOOR_DIVIDE)),
     "floor_divide",
     "The quotient x / y, rounded down to a whole number.",
     "[7, -7]",
@@ -211,7 +210,7 @@ floor_divide = _binary(
     "[ 3, -4], dtype=int32",
 )
 remainder = _binary(
-    operators.mod,
+    _Form(operators.mod, always(operators.MOD)),
     "remainder",
     "The remainder of floor division, which has the sign of y.",
     "[7, -7]",

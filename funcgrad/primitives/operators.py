@@ -148,6 +148,26 @@ def reflected_operator(apply: Callable[[Any, Any], Array]) -> Callable[[Any, Any
     return lambda x, y: apply(y, x) if is_operand(y) else NotImplemented
 
 
+class Composed:
+    """A function of elements that is several primitives, which native code computes together.
+
+    Attributes:
+        name: what it is called; no two have the same name.
+        function: what it does.
+    """
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, name: str, function: Callable[..., Array]):
+        self.name, self.function = name, function
+
+    def __repr__(self) -> str:
+        return f"function {self.name}"
+
+
+PrimitiveOf = Callable[[numpy.dtype], Primitive | Composed | None]
+
+
 class Direct:
     """An operator or function that is one primitive wherever its operands have one dtype, as native code runs it.
 
@@ -155,7 +175,7 @@ class Direct:
         name: what it is called.
         usual: what it does.
         arity: how many operands there are.
-        primitive_of: gives the primitive for a dtype, or None.
+        primitive_of: gives the primitive for a dtype, or None; where it is several, they are `Composed`.
         reflected: whether the primitive takes the operands in reverse.
         integers: whether a Python integer among the operands counts as a number of the dtype of the others.
         call: what to call: `usual`, until `compiler.eager` puts native code in its place.
@@ -177,8 +197,6 @@ class Direct:
         self.call = usual
 
 
-PrimitiveOf = Callable[[numpy.dtype], "Primitive | None"]
-
 METHODS: list[Direct] = []
 """The operators of `Array` that are one primitive."""
 
@@ -194,14 +212,16 @@ def direct_function(
     return FUNCTIONS[-1]
 
 
-def always(primitive: Primitive) -> PrimitiveOf:
+def always(primitive: Primitive | Composed) -> PrimitiveOf:
     """The same primitive for all dtypes."""
     return lambda dtype: primitive
 
 
-def only_if(accepts: Callable[[numpy.dtype], bool], primitive: Primitive) -> PrimitiveOf:
-    """A primitive for some dtypes, and none for others."""
-    return lambda dtype: primitive if accepts(dtype) else None
+def only_if(
+    accepts: Callable[[numpy.dtype], bool], primitive: Primitive, otherwise: Composed | None = None
+) -> PrimitiveOf:
+    """A primitive for some dtypes, and something else or nothing for others."""
+    return lambda dtype: primitive if accepts(dtype) else otherwise
 
 
 def on_bools(primitive: Primitive, on_bool: Primitive) -> PrimitiveOf:
@@ -252,21 +272,34 @@ def quick_operator(apply: Callable[[Any, Any], Array], primitive: Primitive, kin
     return method
 
 
+TRUE_DIVIDE = Composed("true_divide", true_divide)
+FLOOR_DIVIDE, MOD = Composed("floor_divide", floor_divide), Composed("mod", mod)
+
+
+def _power_operator(x: Array, y: Any) -> Any:
+    """`x ** y`, with a shortcut for eager squares, which are products to the bit."""
+    if type(y) is int and y == 2 and type(x) is ConcreteArray and x.dtype.kind in "fiuc":
+        here = current_interpreter()
+        if here is ground or here.only_cares_for_tracers:
+            return e.mul(x, x)
+    return power(x, y) if is_operand(y) else NotImplemented
+
+
 def attach_operators() -> None:
     """Give `Array` its operators."""
     for name, apply, primitive, kinds, primitive_of in [
         ("add", _arithmetic(e.add, e.or_), e.add, "fiuc", on_bools(e.add, e.or_)),
         ("sub", _via(e.sub), e.sub, "fiuc", always(e.sub)),
         ("mul", _arithmetic(e.mul, e.and_), e.mul, "fiuc", on_bools(e.mul, e.and_)),
-        ("truediv", true_divide, e.div, "fc", only_if(dtypes.is_differentiable, e.div)),
+        ("truediv", true_divide, e.div, "fc", only_if(dtypes.is_differentiable, e.div, TRUE_DIVIDE)),
     ]:
         _attach(f"__{name}__", quick_operator(apply, primitive, kinds), 2, primitive_of)
         _attach(f"__r{name}__", reflected_operator(apply), 2, primitive_of, reflected=True)
     for name, primitive in [("eq", e.eq), ("ne", e.ne), ("lt", e.lt), ("le", e.le), ("gt", e.gt), ("ge", e.ge)]:
         _attach(f"__{name}__", quick_operator(_via(primitive), primitive, "fiu"), 2, always(primitive))
     for name, apply, primitive_of in [
-        ("floordiv", floor_divide, None),
-        ("mod", mod, None),
+        ("floordiv", floor_divide, always(FLOOR_DIVIDE)),
+        ("mod", mod, always(MOD)),
         ("divmod", lambda x, y: (floor_divide(x, y), mod(x, y)), None),
         ("pow", power, always(e.pow_)),
         ("and", _via(e.and_), always(e.and_)),
@@ -275,8 +308,9 @@ def attach_operators() -> None:
         ("lshift", _via(e.shift_left), always(e.shift_left)),
         ("rshift", _shift_right, shift_right_of),
     ]:
+        method = _power_operator if apply is power else binary_operator(apply)
         integers = apply is not power  # which multiplies them out
-        _attach(f"__{name}__", binary_operator(apply), 2, primitive_of, integers=integers)
+        _attach(f"__{name}__", method, 2, primitive_of, integers=integers)
         _attach(f"__r{name}__", reflected_operator(apply), 2, primitive_of, reflected=True)
     _attach("__neg__", lambda x: e.neg(x), 1, always(e.neg))
     _attach("__pos__", lambda x: x)
