@@ -380,11 +380,11 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_a_disk_that_is_full(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k,mode=700", "tmpfs", str(disk)], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k,mode=700", "tmpfs", str(disk)], check=False).returncode:
         pytest.skip("disks cannot be made here")
     try:
         with in_folder(disk / "cache"), one_warning("cannot be written to (No space left on device)"):
-            for number in (0, 1, 2, 3, 0, 1, 2, 3):
+            for number in (0, 1, 2, 3, 4, 5, 0, 1, 2, 3):
                 check(number)
         with in_folder(disk / "cache"):  # what was written before the disk was full is used
             check(0)

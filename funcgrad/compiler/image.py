@@ -100,8 +100,9 @@ class _Linker:
                 if section == UNDEFINED and binding != LOCAL and name not in self.defined and name not in self.stubs:
                     self.stubs[name] = len(self.image)
                     self.image += JUMP.ljust(STUB_BYTES, b"\x90")
-        code_bytes = -(-len(self.image) // PAGE) * PAGE
-        self.image += bytes(code_bytes - len(self.image))
+        code_bytes = len(self.image)
+        first = -(-code_bytes // PAGE) * PAGE  # of the second part
+        self.image += bytes(first - code_bytes)
         self.lay_out(writable=True)
         self.image += bytes(-len(self.image) % SLOT_BYTES)
         for name, stub in self.stubs.items():
@@ -113,7 +114,8 @@ class _Linker:
             raise CannotLinkError(f"no function {missing[0]}")
         where = {name: self.place(*self.defined[name]) for name in names}
         external = [(place, name) for name, place in self.slots.items() if isinstance(name, str)]
-        return MAGIC + marshal.dumps((code_bytes, where, external, self.relative, bytes(self.image)))
+        parts = bytes(self.image[:code_bytes]), first, bytes(self.image[first:])
+        return MAGIC + marshal.dumps((*parts, where, external, self.relative))
 
     def lay_out(self, writable: bool) -> None:
         for x in self.objects:
@@ -208,14 +210,15 @@ class Mapped:
     __slots__ = ("_region", "_unmap", "addresses")
 
     def __init__(self, image: bytes):
-        code_bytes, where, external, relative, contents = marshal.loads(memoryview(image)[len(MAGIC) :])
+        code, first, data, where, external, relative = marshal.loads(memoryview(image)[len(MAGIC) :])
         library = _library()
-        size = -(-len(contents) // PAGE) * PAGE
+        size = -(-(first + len(data)) // PAGE) * PAGE
         base = library.mmap(None, size, READ | WRITE_MEMORY, PRIVATE | ANONYMOUS, -1, 0)
         if base in (None, ctypes.c_void_p(-1).value):
             raise MemoryError(f"there is no room for {size} bytes of machine code")
         self._region, self._unmap = (base, size), library.munmap
-        ctypes.memmove(base, contents, len(contents))
+        ctypes.memmove(base, code, len(code))
+        ctypes.memmove(base + first, data, len(data))
         for place, name in external:
             try:
                 address = ctypes.cast(library[name], ctypes.c_void_p).value or 0
@@ -224,7 +227,7 @@ class Mapped:
             ctypes.c_uint64.from_address(base + place).value = address
         for place, target in relative:
             ctypes.c_uint64.from_address(base + place).value = base + target
-        if code_bytes and library.mprotect(base, code_bytes, READ | RUN):
+        if first and library.mprotect(base, first, READ | RUN):
             raise RuntimeError("the system does not let a process run machine code that it made")
         self.addresses: dict[str, int] = {name: base + place for name, place in where.items()}
 

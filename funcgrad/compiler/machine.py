@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.cache import cached, llvm_files, sha256
+from funcgrad.compiler import cache as cache_folder
+from funcgrad.compiler.cache import llvm_files, sha256
 from funcgrad.compiler.float16 import FLOAT16_CODE, FLOAT16_FUNCTIONS
 from funcgrad.compiler.image import MAGIC, Mapped, are_images_supported, linked
 from funcgrad.config import config
@@ -37,6 +38,7 @@ if hasattr(os, "register_at_fork"):
 _to_be_freed: list[Any] = []  # what was let go while another thread had the lock
 
 LOADS_OF_A_LOADER = 100
+LEAST_KEPT = 6000  # characters of LLVM code that take longer to compile than to read from the cache
 
 # Features of x86-64 that come with vectors of 256 bits, and so go with them.
 _AVX_FAMILY = frozenset({"f16c", "fma", "fma4", "sha512", "sm3", "sm4", "vaes", "vpclmulqdq", "xop"})
@@ -184,7 +186,7 @@ def _host() -> Target:
         target = _host_says_llvm()
         return marshal.dumps((target.cpu, target.features, target.vector_bytes, target.triple))
 
-    return Target(*marshal.loads(cached(b"the CPU\n" + cpu, fields)))
+    return Target(*marshal.loads(cache_folder.cached(b"the CPU\n" + cpu, fields)))
 
 
 @cache
@@ -198,8 +200,8 @@ def host_target() -> Target:
 
 
 @cache
-def _target_machine(target: Target, level: int) -> Any:
-    """What LLVM makes code with. Made once: it is what takes longest after the import."""
+def _target_machine(target: Target, level: int, thread: int = 0) -> Any:
+    """What LLVM makes code with; one for each thread that makes code."""
     llvm = _llvm()
     if target.triple != _host().triple:
         llvm.initialize_all_targets()
@@ -211,14 +213,17 @@ def _target_machine(target: Target, level: int) -> Any:
     )
 
 
-def _parsed(ir: str, machine: Any) -> Any:
-    """LLVM's own form of the code, found to be well formed."""
+def _emitted(ir: str, machine: Any, emit: Callable[[Any, Any], Any]) -> Any:
+    """What a function makes of LLVM's own form of the code, which is found to be well formed first."""
     llvm = _llvm()
     # In a context of its own, types and constants go when the module goes.
     module = llvm.parse_assembly(ir, context=llvm.create_context())
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    module.verify()
-    return module
+    try:
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        module.verify()
+        return emit(module, machine)
+    finally:
+        module.close()  # before its context goes, also if the two are found by the garbage collector later
 
 
 def object_code(ir: str, target: Target, level: int = 1) -> bytes:
@@ -235,16 +240,62 @@ def object_code(ir: str, target: Target, level: int = 1) -> bytes:
     Raises:
         RuntimeError: LLVM does not understand the code, or finds it wrong. That is a bug of whoever wrote it.
     """
+    return object_codes([ir], target, level)[0]
+
+
+def object_codes(irs: Sequence[str], target: Target, level: int = 1) -> list[bytes]:
+    """The machine code of several modules, made by several threads."""
+    codes = [b""] * len(irs)
+    errors: list[Exception] = []
+    # A list's iterator may be shared by threads. The largest goes first, so that none is left to the end.
+    todo = iter(sorted(range(len(irs)), key=lambda number: -len(irs[number])))
+
+    def work(thread: int) -> None:
+        try:
+            machine = _target_machine(target, level, thread)
+            for number in todo:
+                codes[number] = _emitted(irs[number], machine, _emit_object)
+        except Exception as error:
+            errors.append(error)
+
     with _lock:
-        machine = _target_machine(target, level)
-        return machine.emit_object(_parsed(ir, machine))
+        helpers = [threading.Thread(target=work, args=(n,)) for n in range(1, min(config.threads, len(irs)))]
+        for helper in helpers:
+            helper.start()
+        work(0)
+        for helper in helpers:
+            helper.join()
+    for error in errors:
+        raise error
+    return codes
+
+
+def _emit_object(module: Any, machine: Any) -> bytes:
+    """An object file with the code of a module.
+
+    llvmlite lets one thread at a time into LLVM. LLVM itself does not mind several, each with a context and a target
+    machine of its own; so the function is called without llvmlite's lock, if it is where it is in the known versions.
+    """
+    llvm = _llvm()
+    lib = llvm.ffi.lib
+    emit = getattr(lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
+    if emit is None:
+        return machine.emit_object(module)
+    with llvm.ffi.OutputString() as error:
+        buffer = emit(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        return ctypes.string_at(lib.LLVMPY_GetBufferStart(buffer), lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def assembly(ir: str, target: Target, level: int = 1) -> str:
     """The machine code that `object_code` makes, as text to be read."""
     with _lock:
         machine = _target_machine(target, level)
-        return machine.emit_assembly(_parsed(ir, machine))
+        return _emitted(ir, machine, lambda module, machine: machine.emit_assembly(module))
 
 
 class LoadedByLLVM:
@@ -293,20 +344,34 @@ def _float16_code() -> bytes:
     return object_code(FLOAT16_CODE, _host(), 0)
 
 
-def _with_float16(code: bytes) -> list[bytes]:
+def _with_float16(codes: Sequence[bytes]) -> list[bytes]:
     """Object code, and the functions that convert float16 if it calls them."""
-    return [code, _float16_code()] if any(name in code for name in _FLOAT16_NAMES) else [code]
+    calls = any(name in code for code in codes for name in _FLOAT16_NAMES)
+    return [*codes, _float16_code()] if calls else [*codes]
 
 
-def machine_code(ir: str, target: Target, names: Sequence[str], level: int = 1) -> bytes:
-    """Makes what `load` takes: an image where there are images, else an object file.
+OBJECTS = b"funcgrad objects\n"
+
+
+def machine_code(parts: Sequence[str], target: Target, names: Sequence[str], level: int = 1) -> bytes:
+    """Makes what `load` takes: an image where there are images, else the object files in one piece.
 
     Arguments:
-        ir, target, level: see `object_code`.
+        parts: modules in LLVM's language, which may call each other's functions. Large ones are kept one by one in the
+            cache folder, so that whoever has the same in another Program need not wait for it again.
+        target, level: see `object_code`.
         names: the functions whose addresses will be wanted.
     """
-    code = object_code(ir, target, level)
-    return (are_images_supported() and linked(_with_float16(code), names)) or code
+    several = len(parts) > 1
+    keys = [code_key(part, target, level) if several and len(part) > LEAST_KEPT else None for part in parts]
+    codes = [None if key is None else cache_folder.read(key) for key in keys]
+    new = [number for number, code in enumerate(codes) if code is None]
+    for number, code in zip(new, object_codes([parts[n] for n in new], target, level), strict=True):
+        codes[number], key = code, keys[number]
+        if key is not None:
+            cache_folder.write(key, code)
+    made = _with_float16([code for code in codes if code is not None])
+    return (are_images_supported() and linked(made, names)) or OBJECTS + marshal.dumps(made)
 
 
 def load(code: bytes, names: Sequence[str]) -> Loaded:
@@ -323,13 +388,17 @@ def load(code: bytes, names: Sequence[str]) -> Loaded:
     Raises:
         RuntimeError: the code is no such code, or it calls a function or lacks a name that cannot be found.
     """
-    image = code if code.startswith(MAGIC) else are_images_supported() and linked(_with_float16(code), names)
-    if image:
+    if code.startswith(MAGIC):
+        return Mapped(code)
+    packed = code.startswith(OBJECTS)
+    objects = marshal.loads(code[len(OBJECTS) :]) if packed else _with_float16([code])
+    image = None if packed or not are_images_supported() else linked(objects, names)
+    if image is not None:
         return Mapped(image)
     with _lock:
         _to_be_freed.clear()
         builder = _llvm().JITLibraryBuilder().add_current_process()
-        for part in _with_float16(code):
+        for part in objects:
             builder.add_object_img(part)
         for name in names:
             builder.export_symbol(name)
@@ -347,12 +416,12 @@ def code_key(source: str, target: Target, level: int = 1) -> bytes:
     return sha256(f"{target!r}\nlevel {level}\n{source}".encode()).digest()
 
 
-def kept(key: bytes, ir: Callable[[], str], names: Sequence[str], target: Target, level: int = 1) -> Loaded:
+def kept(key: bytes, parts: Callable[[], Sequence[str]], names: Sequence[str], target: Target, level: int = 1) -> Loaded:
     """Machine code in memory: out of the cache folder, or made and kept there.
 
     Arguments:
         key: its `code_key`.
-        ir: gives the code in LLVM's language.
+        parts: gives the code in LLVM's language.
         names, target, level: see `machine_code`.
     """
-    return load(cached(key, lambda: machine_code(ir(), target, names, level)), names)
+    return load(cache_folder.cached(key, lambda: machine_code(parts(), target, names, level)), names)

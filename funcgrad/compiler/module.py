@@ -5,9 +5,15 @@ Types are written by their LLVM names, such as "float", and by how many numbers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
+from funcgrad.compiler.cache import sha256
 from funcgrad.compiler.machine import Target
+
+UNNAMED = "UNNAMED"
+NAME = re.compile(r"@([\w.]+)")  # of a function or a constant
+LARGE_FUNCTION = 8192  # characters; smaller ones are compiled together, since each module takes time of its own
 
 
 def vector(kind: str, lanes: int) -> str:
@@ -102,10 +108,52 @@ class Module:
             self.declarations[name] = f"declare {result} @{name}({', '.join(operands)})"
         return name
 
+    def name_by_contents(self, kind: str) -> str:
+        """Names what was written last, functions whose names begin with UNNAMED, by what is in them.
+
+        So another Program with the same functions finds their machine code.
+        """
+        unnamed = [n for n, text in enumerate(self.functions) if "@" + UNNAMED in text]
+        contents = "\n".join(self.functions[n] for n in unnamed)
+        name = f"{kind}.{sha256(contents.encode()).hexdigest()[:12]}"
+        for n in unnamed:
+            self.functions[n] = self.functions[n].replace("@" + UNNAMED, "@" + name)
+        self.names = {x for x in self.names if not x.startswith(UNNAMED)}
+        return name
+
     def text(self) -> str:
         """The whole module. Functions have the attributes #0, or #1 for registers of half the size."""
+        return self._text([*self.declarations.values(), *self.functions])
+
+    def _text(self, lines: Sequence[str]) -> str:
         attributes = []
         for number, width in enumerate((8 * self.target.vector_bytes, 4 * self.target.vector_bytes)):
             vectors = f' "min-legal-vector-width"="{width}" "prefer-vector-width"="{width}"' if width else ""
             attributes.append(f"attributes #{number} = {{ nounwind{vectors} }}")
-        return "\n".join([*self.declarations.values(), *self.functions, *attributes, ""])
+        return "\n".join([*lines, *attributes, ""])
+
+    def parts(self) -> list[str]:
+        """The same as several modules, which can be compiled at the same time and kept one by one.
+
+        Each has a large function or several small ones, and declares what it calls of others.
+        """
+        headers = {re.findall(NAME, text)[0]: text[: text.index("{")].rstrip() for text in self.functions}
+        alone = [[text] for text in self.functions if len(text) >= LARGE_FUNCTION]
+        small = [text for text in self.functions if len(text) < LARGE_FUNCTION]
+        while small:
+            bundle = [small.pop()]
+            while small and sum(map(len, bundle)) < LARGE_FUNCTION:
+                bundle.append(small.pop())
+            alone.append(bundle)
+        return [self._part(functions, headers) for functions in alone]
+
+    def _part(self, functions: Sequence[str], headers: dict[str, str]) -> str:
+        own = {re.findall(NAME, text)[0] for text in functions}
+        used = dict.fromkeys(name for text in functions for name in re.findall(NAME, text))
+        declared = [self.declarations[name] for name in used if name in self.declarations]
+        declared += [self.declarations["@" + name] for name in used if "@" + name in self.declarations]
+        for name in used:
+            if name in headers and name not in own:
+                kind = headers[name].removeprefix("define ").removeprefix("internal ").rpartition(" #")[0]
+                declared.append(f"declare hidden {kind}")
+        return self._text([*declared, *(text.replace("define internal ", "define ", 1) for text in functions)])

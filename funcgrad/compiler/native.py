@@ -23,7 +23,7 @@ from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
 from funcgrad.compiler.machine import Loaded, assembly, code_key, host_target, kept
-from funcgrad.compiler.module import Module
+from funcgrad.compiler.module import UNNAMED, Module
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
 from funcgrad.compiler.schedule import Multiply, Run, Schedule
@@ -97,35 +97,36 @@ class Segment:
             outputs = [buffer_for(x, f"out{n}") for n, x in enumerate(program.outputs)]
             self.schedule = Schedule(program, inputs, outputs, buffers)
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
-            self.llvm_ir = self._code([*inputs, *outputs, *buffers.constants])
+            self._module = self._code([*inputs, *outputs, *buffers.constants])
             forget_expressions()
+        self.llvm_ir = self._module.text()
         self._key = code_key(self.llvm_ir, self.target, LEVEL)
 
-    def _code(self, table: Sequence[Buffer]) -> str:
+    def _code(self, table: Sequence[Buffer]) -> Module:
         """The kernels, equal ones once, and the function that calls them."""
         module = Module(self.target)
         symbols: dict[Any, str] = {}
 
-        def written(text: str) -> str:
+        def named(text: str) -> str:
             """The name of a function with this text."""
             if text not in symbols:
-                symbols[text] = f"kernel{len(symbols)}"
-                module.functions.append(text.replace("@SYMBOL(", f"@{symbols[text]}("))
+                module.functions.append(text)
+                symbols[text] = module.name_by_contents("kernel")
             return symbols[text]
 
         for step in self.schedule.all_steps():
             if isinstance(step, Run):
-                step.symbol = written(kernel_text(module, step.kernel, "SYMBOL"))
+                step.symbol = named(kernel_text(module, step.kernel, UNNAMED))
             elif isinstance(step, Multiply):
                 key = step.product.key
                 if key not in symbols:
-                    symbols[key] = f"product{len(symbols)}"
-                    step.product.write(module, symbols[key])
+                    step.product.write(module, UNNAMED)
+                    symbols[key] = module.name_by_contents("product")
                 step.symbol = symbols[key]
                 if step.epilogue is not None:
-                    step.epilogue_symbol = written(epilogue_text(module, step.epilogue, "SYMBOL"))
+                    step.epilogue_symbol = named(epilogue_text(module, step.epilogue, UNNAMED))
         module.functions.append(EntryWriter(module, self.schedule, table).text())
-        return module.text()
+        return module
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -145,7 +146,7 @@ class Segment:
         """Its machine code in memory."""
         with _compiling:
             if self._loaded is None:
-                self._loaded = kept(self._key, lambda: self.llvm_ir, [ENTRY], self.target, LEVEL)
+                self._loaded = kept(self._key, self._module.parts, [ENTRY], self.target, LEVEL)
             return self._loaded
 
     def recipe(
