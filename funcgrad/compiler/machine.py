@@ -416,12 +416,19 @@ def code_key(source: str, target: Target, level: int = 1) -> bytes:
     return sha256(f"{target!r}\nlevel {level}\n{source}".encode()).digest()
 
 
-def kept(key: bytes, parts: Callable[[], Sequence[str]], names: Sequence[str], target: Target, level: int = 1) -> Loaded:
+def kept(
+    key: bytes, ir: Callable[[], str | Sequence[str]], names: Sequence[str], target: Target, level: int = 1
+) -> Loaded:
     """Machine code in memory: out of the cache folder, or made and kept there.
 
     Arguments:
         key: its `code_key`.
-        parts: gives the code in LLVM's language.
+        ir: gives the code in LLVM's language, one module or several.
         names, target, level: see `machine_code`.
     """
-    return load(cache_folder.cached(key, lambda: machine_code(parts(), target, names, level)), names)
+
+    def make() -> bytes:
+        parts = ir()
+        return machine_code([parts] if isinstance(parts, str) else parts, target, names, level)
+
+    return load(cache_folder.cached(key, make), names)
