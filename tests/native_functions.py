@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy
 
+from funcgrad.compiler.expressions import Axis, Buffer, axis_index, load
 from funcgrad.compiler.llvm import kernel_text
-from funcgrad.compiler.loops import Axis, Buffer, Kernel, Loop, Store, axis_index, load
+from funcgrad.compiler.loops import Kernel, Loop, Store
 from funcgrad.compiler.machine import host_target, object_code
 from funcgrad.compiler.machine import load as load_code
 from funcgrad.compiler.module import Module

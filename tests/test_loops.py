@@ -8,21 +8,17 @@ import numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     FLOAT32,
     INT64,
-    Accumulate,
     Accumulator,
     Axis,
     Buffer,
-    Loop,
-    Store,
     accumulated,
     axis_index,
     constant,
     constant_index,
     constant_value,
-    finished,
     flatten,
     load,
     quotient,
@@ -30,6 +26,7 @@ from funcgrad.compiler.loops import (
     select,
     unflatten,
 )
+from funcgrad.compiler.loops import Accumulate, Loop, Store, finished
 from funcgrad.compiler.memory import ALIGNMENT, Lifetime, plan
 
 

@@ -9,7 +9,7 @@ from native_functions import native
 
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray
-from funcgrad.compiler.loops import computing_dtype
+from funcgrad.compiler.expressions import computing_dtype
 from funcgrad.compiler.lower_elementwise import RULES, lower, supports
 from funcgrad.compiler.machine import host_target
 from funcgrad.errors import FuncgradError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.loops import Axis, Index, axis_index, constant_index, flatten, is_divided, unflatten
+from funcgrad.compiler.expressions import Axis, Index, axis_index, constant_index, flatten, is_divided, unflatten
 from funcgrad.compiler.reductions import SHORT
 from funcgrad.program import Equation, Variable
 

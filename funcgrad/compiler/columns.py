@@ -12,19 +12,8 @@ from typing import Any
 
 from funcgrad.compiler.clusters import FULL
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.loops import (
-    Axis,
-    Buffer,
-    Loop,
-    Statement,
-    Store,
-    axis_index,
-    binary,
-    constant,
-    convert,
-    load,
-    unflatten,
-)
+from funcgrad.compiler.expressions import Axis, Buffer, axis_index, binary, constant, convert, load, unflatten
+from funcgrad.compiler.loops import Loop, Statement, Store
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, neutral
 from funcgrad.program import Variable
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     INT32,
     INT64,
     Expression,

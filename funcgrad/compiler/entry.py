@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.contraction import ADDRESSES, SLOTS
-from funcgrad.compiler.loops import Buffer
+from funcgrad.compiler.expressions import Buffer
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.schedule import Branch, Carry, Copy, Multiply, Repeat, Run, Schedule, Step, While
 

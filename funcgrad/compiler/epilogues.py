@@ -24,10 +24,11 @@ import numpy
 from funcgrad.compiler.clusters import Cluster
 from funcgrad.compiler.contraction import SLOTS
 from funcgrad.compiler.elements import Indices
+from funcgrad.compiler.expressions import Axis, Buffer, convert, flatten, load
 from funcgrad.compiler.fuse import Fuser
 from funcgrad.compiler.kernels import Buffers, LoopWriter
 from funcgrad.compiler.llvm import KernelWriter
-from funcgrad.compiler.loops import Axis, Buffer, Kernel, Loop, convert, expressions_in, finished, flatten, load
+from funcgrad.compiler.loops import Kernel, Loop, expressions_in, finished
 from funcgrad.compiler.lower_complex import Value
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.operations import register_type

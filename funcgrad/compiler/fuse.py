@@ -26,8 +26,8 @@ from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
 from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.expand import expanded_program
+from funcgrad.compiler.expressions import Axis, Buffer, constant_index, flatten, load
 from funcgrad.compiler.join import Joiner
-from funcgrad.compiler.loops import Axis, Buffer, constant_index, flatten, load
 from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from funcgrad.compiler.loops import Axis, Buffer, Index, Kernel, Loop, Store, expressions_in
+from funcgrad.compiler.expressions import Axis, Buffer, Index
+from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
 from funcgrad.compiler.schedule import Multiply, Run, Schedule
 
 

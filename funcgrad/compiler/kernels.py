@@ -32,28 +32,23 @@ from funcgrad.array import Array
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.columns import LARGEST_ROW, may_go_by_rows, passes_by_rows
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
-from funcgrad.compiler.fuse import QUICK, Fuser
-from funcgrad.compiler.loops import (
-    Accumulate,
+from funcgrad.compiler.expressions import (
     Accumulator,
     Axis,
     Buffer,
     Expression,
     Index,
-    Kernel,
-    Loop,
-    Statement,
-    Store,
     accumulated,
     axis_index,
     constant,
     constant_index,
     convert,
-    finished,
     flatten,
     load,
     unflatten,
 )
+from funcgrad.compiler.fuse import QUICK, Fuser
+from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.lower_complex import Complex, Value, parts_of
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number

@@ -13,21 +13,16 @@ from typing import Any
 
 import numpy
 
+from funcgrad.compiler.expressions import INT64, UNKNOWN_EXTENT, Accumulator, Buffer, Expression, computing_dtype
 from funcgrad.compiler.interleaved import InterleavedWriter
 from funcgrad.compiler.loops import (
-    INT64,
-    UNKNOWN_EXTENT,
     Accumulate,
-    Accumulator,
-    Buffer,
-    Expression,
     Kernel,
     Loop,
     Prefetch,
     Statement,
     Store,
     Turn,
-    computing_dtype,
     expressions_in,
     loaded_buffers,
     statements,

@@ -14,16 +14,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.loops import (
-    FLOAT64,
-    Expression,
-    computing_dtype,
-    constant,
-    convert,
-    fma,
-    select,
-    unary,
-)
+from funcgrad.compiler.expressions import FLOAT64, Expression, computing_dtype, constant, convert, fma, select, unary
 from funcgrad.compiler.lower_elementwise import lower as lower_real
 from funcgrad.compiler.lower_elementwise import supports as supports_real
 from funcgrad.compiler.mathematics import (

@@ -16,7 +16,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler import mathematics, special_functions, trigonometry
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     BOOL,
     FLOAT32,
     FLOAT64,
@@ -34,7 +34,7 @@ from funcgrad.compiler.loops import (
     select,
     unary,
 )
-from funcgrad.compiler.loops import convert as converted
+from funcgrad.compiler.expressions import convert as converted
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise
 from funcgrad.primitives.bessel import bessel_i0e, bessel_i1e

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     FLOAT32,
     FLOAT64,
     INT32,

@@ -19,9 +19,10 @@ from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.epilogues import epilogue_text
 from funcgrad.compiler.execute import Executable, executor
 from funcgrad.compiler.expand import expanded
+from funcgrad.compiler.expressions import Buffer, forget_expressions
 from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
-from funcgrad.compiler.loops import Buffer, Kernel, forget_expressions
+from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.machine import Loaded, assembly, code_key, host_target, kept
 from funcgrad.compiler.module import UNNAMED, Module
 from funcgrad.compiler.products import supports_convolution, supports_product

@@ -13,16 +13,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.loops import (
-    BINARY,
-    COMPARISONS,
-    FLOAT32,
-    INT32,
-    INT64,
-    Axis,
-    Expression,
-    constant_value,
-)
+from funcgrad.compiler.expressions import BINARY, COMPARISONS, FLOAT32, INT32, INT64, Axis, Expression, constant_value
 from funcgrad.compiler.module import Module, from_bfloat16, rounded_to_bfloat16, splat, to_bfloat16, upper_half, vector
 
 # Types

@@ -9,18 +9,8 @@ from __future__ import annotations
 
 import itertools
 
-from funcgrad.compiler.loops import (
-    Buffer,
-    Index,
-    Kernel,
-    Loop,
-    Prefetch,
-    Statement,
-    Store,
-    axis_index,
-    expressions_in,
-    statements,
-)
+from funcgrad.compiler.expressions import Buffer, Index, axis_index
+from funcgrad.compiler.loops import Kernel, Loop, Prefetch, Statement, Store, expressions_in, statements
 
 LEAST_ROW, LEAST_ARRAY = 1 << 9, 1 << 21  # bytes; what is smaller is in the cache in any case
 

@@ -16,7 +16,8 @@ from funcgrad import dtypes
 from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
 from funcgrad.compiler.contraction.convolution import plan_convolution, write_convolution
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.loops import Axis, Buffer, Kernel, Statement, Store, axis_index, computing_dtype, flatten, load
+from funcgrad.compiler.expressions import Axis, Buffer, axis_index, computing_dtype, flatten, load
+from funcgrad.compiler.loops import Kernel, Statement, Store
 from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over

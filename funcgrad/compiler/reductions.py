@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.loops import computing_dtype
+from funcgrad.compiler.expressions import computing_dtype
 from funcgrad.core import Primitive
 from funcgrad.primitives import reductions
 from funcgrad.primitives.shapes import reduce_sum

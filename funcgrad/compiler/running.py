@@ -14,17 +14,12 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler.elements import Indices, is_real
-from funcgrad.compiler.loops import (
-    Accumulate,
+from funcgrad.compiler.expressions import (
     Accumulator,
     Axis,
     Buffer,
     Expression,
     Index,
-    Kernel,
-    Loop,
-    Statement,
-    Store,
     accumulated,
     axis_index,
     binary,
@@ -32,12 +27,12 @@ from funcgrad.compiler.loops import (
     constant,
     constant_index,
     convert,
-    finished,
     flatten,
     load,
     select,
     unflatten,
 )
+from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.lower_complex import Complex, parts_of
 from funcgrad.compiler.mathematics import exp, log1p
 from funcgrad.compiler.nests import loops_over

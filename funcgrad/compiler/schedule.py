@@ -12,9 +12,10 @@ from typing import Any
 
 from funcgrad.compiler.clusters import Cluster
 from funcgrad.compiler.epilogues import epilogue_of
+from funcgrad.compiler.expressions import Buffer
 from funcgrad.compiler.fuse import Fuser, fuse
 from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
-from funcgrad.compiler.loops import Buffer, Kernel, Loop
+from funcgrad.compiler.loops import Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
 from funcgrad.compiler.prefetch import with_prefetches

@@ -12,22 +12,19 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray
-from funcgrad.compiler.llvm import kernel_text
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     UNKNOWN_EXTENT,
     Axis,
     Buffer,
     Index,
-    Kernel,
-    Loop,
-    Store,
     axis_index,
     constant,
     constant_index,
-    expressions_in,
     forget_expressions,
     load,
 )
+from funcgrad.compiler.llvm import kernel_text
+from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
 from funcgrad.compiler.lower_complex import Complex, Value, lower
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.module import Module

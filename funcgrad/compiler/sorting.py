@@ -21,19 +21,14 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler.elements import name_formula
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     INT32,
     INT64,
-    Accumulate,
     Accumulator,
     Axis,
     Buffer,
     Expression,
     Index,
-    Kernel,
-    Loop,
-    Statement,
-    Store,
     accumulated,
     axis_index,
     bitcast,
@@ -41,7 +36,6 @@ from funcgrad.compiler.loops import (
     constant,
     constant_index,
     convert,
-    finished,
     flatten,
     index_of,
     index_value,
@@ -49,6 +43,7 @@ from funcgrad.compiler.loops import (
     select,
     unflatten,
 )
+from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.program import Equation
 
 MOST_COUNTED = 96  # elements of a row that are counted; the work grows with the square of their number

@@ -13,18 +13,13 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     INT64,
-    Accumulate,
     Accumulator,
     Axis,
     Buffer,
     Expression,
     Index,
-    Kernel,
-    Loop,
-    Statement,
-    Store,
     accumulated,
     axis_index,
     binary,
@@ -32,13 +27,13 @@ from funcgrad.compiler.loops import (
     constant,
     constant_index,
     convert,
-    finished,
     flatten,
     index_value,
     load,
     select,
     unflatten,
 )
+from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.lower_complex import is_complex
 from funcgrad.compiler.nests import copied, element, loops_over
 from funcgrad.compiler.reductions import neutral

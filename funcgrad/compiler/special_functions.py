@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from funcgrad.compiler.loops import FLOAT32, FLOAT64, Expression, convert, fma, select, unary
+from funcgrad.compiler.expressions import FLOAT32, FLOAT64, Expression, convert, fma, select, unary
 from funcgrad.compiler.mathematics import (
     at_most,
     copysign,

@@ -10,26 +10,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     INT64,
     Axis,
     Buffer,
     Expression,
     Index,
-    Kernel,
-    Loop,
-    Statement,
-    Turn,
     axis_index,
     binary,
     constant,
-    finished,
     flatten,
     index_of,
     index_value,
     load,
     unflatten,
 )
+from funcgrad.compiler.loops import Kernel, Loop, Statement, Turn, finished
 from funcgrad.compiler.machine import host_target
 
 LoopWriter = Any  # of the cluster; `kernels.LoopWriter`, which imports this module

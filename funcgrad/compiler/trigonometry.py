@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from funcgrad.compiler.loops import (
+from funcgrad.compiler.expressions import (
     FLOAT32,
     FLOAT64,
     Expression,
