@@ -268,3 +268,32 @@ def test_values_that_are_quickly_computed_again_are_not_stacked():
     forward = next(e for e in program.equations if e.primitive.name == "scan")
     assert len(forward.results) <= 7
     same(fg.grad(loss), x, xs)
+
+
+def test_loops_carry_only_what_somebody_wants():
+    def function(x):
+        x = fg.lax.fori_loop(0, 10, lambda i, x: x * 0.5 + 1.0, x)
+        carried = (x, x * 2.0, x * 0.5)
+        step = lambda c, y: ((c[0] * y, c[1] + c[2], c[2] * 0.5), (fnp.sin(c[0]), fnp.cos(c[1])))
+        after, (_, cosines) = fg.lax.scan(step, carried, x)
+        return after[1], cosines
+
+    x = values(8) / 10
+    loops = [e for e in fg.jit(function).lower(x).simplified.equations if e.primitive.name == "scan"]
+    assert [e.params["carry_count"] for e in loops] == [1, 2]
+    assert [len(e.results) for e in loops] == [1, 3]  # what is carried, and no sines
+    same(function, x)
+
+
+def test_effects_of_loops_stay_whoever_wants_their_results():
+    seen = []
+
+    def function(x):
+        def step(c, y):
+            fg.io_callback(lambda c: seen.append(float(c)), None, c[0])
+            return (c[0] + 1.0, c[1] * y), None
+
+        return fg.lax.scan(step, (0.0, x[0]), x)[0][1]
+
+    same(function, values(3))
+    assert sorted(seen) == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]

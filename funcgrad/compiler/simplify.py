@@ -29,6 +29,7 @@ import numpy
 
 from funcgrad.array import AbstractArray, ConcreteArray, wrap
 from funcgrad.compiler.execute import called_program
+from funcgrad.compiler.structures import NARROWED
 from funcgrad.core import Primitive
 from funcgrad.errors import SourceLine
 from funcgrad.primitives import elementwise as ew
@@ -151,6 +152,9 @@ class Simplifier:
         kept = []
         for equation in reversed(self.equations):
             if any(x in needed for x in equation.results) or equation.has_effects:
+                narrowed = NARROWED.get(equation.primitive)
+                if narrowed is not None and not needed.issuperset(equation.results):
+                    equation = narrowed(equation, needed)
                 needed.update(x for x in equation.operands if type(x) is Variable)
                 kept.append(equation)
         kept.reverse()

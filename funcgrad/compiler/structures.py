@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from funcgrad.core import Primitive
-from funcgrad.program import Equation, Program
+from funcgrad.program import Equation, Program, Variable
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,9 @@ class Choice:
 
 IDENTITIES: set[Primitive] = set()
 """Primitives that give their operand as it is."""
+
+NARROWED: dict[Primitive, Callable[[Equation, set[Variable]], Equation]] = {}
+"""For primitives that run Programs: a function from an equation, and the variables that somebody needs, to one that
+computes no other results."""
 
 STRUCTURES: dict[Primitive, Callable[[Equation], Repetition | Condition | Choice]] = {}

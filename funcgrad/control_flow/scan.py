@@ -20,6 +20,7 @@ import numpy
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array
 from funcgrad.compiler import STRUCTURES, Repetition, compile_program
+from funcgrad.compiler.structures import NARROWED
 from funcgrad.control_flow.bodies import (
     batched,
     computed_again,
@@ -44,7 +45,7 @@ from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.primitives.elementwise import add_tangents, instantiate, is_linear, zeros_like
 from funcgrad.primitives.movement import concatenate, slice_axis
 from funcgrad.primitives.shapes import move_axis, reshape, to_front
-from funcgrad.program import Program, Variable, stage
+from funcgrad.program import Equation, Program, Variable, stage
 from funcgrad.transforms.arguments import as_arrays, leaf_path, spread, unwrap_outputs, weak_again
 from funcgrad.transforms.grad import linearize_program, transpose_program
 from funcgrad.transforms.vmap import batch_program, vmap
@@ -389,6 +390,50 @@ STRUCTURES[scan_primitive] = lambda equation: Repetition(
     equation.params["const_count"],
     equation.params["carry_count"],
 )
+
+
+def _narrowed(equation: Equation, wanted: set[Variable]) -> Equation:
+    """The loop without outputs that nobody wants, and without carried values on which nothing wanted depends, such as a
+    counter that nobody looks at."""
+    params = equation.params
+    program, const_count, carry_count = (params[x] for x in ("program", "const_count", "carry_count"))
+    flags = [x in wanted for x in equation.results]
+    inputs = program.inputs[const_count : const_count + carry_count]
+
+    def after(carried: tuple[bool, ...]) -> list[bool]:
+        read = _read_for(program, [*carried, *flags[carry_count:]])
+        return [x in read for x in inputs]
+
+    carried = settle(after, tuple(flags[:carry_count]), 0, carry_count)
+    flags = (*carried, *flags[carry_count:])
+
+    def make() -> tuple[Program, list[bool]]:
+        read = _read_for(program, flags)
+        kept = [x in read for x in program.inputs]
+        kept[const_count : const_count + carry_count] = carried
+        outputs = [x for x, flag in zip(program.outputs, flags, strict=True) if flag]
+        equations = needed(program.equations, outputs, effects=True)
+        inputs = [x for x, flag in zip(program.inputs, kept, strict=True) if flag]
+        return Program(inputs, equations, outputs, program.name), kept
+
+    narrow, kept = program.derived(("narrowed", const_count, carry_count, flags), make)
+    return Equation(
+        equation.primitive,
+        [x for x, flag in zip(equation.operands, kept, strict=True) if flag],
+        {**params, "program": narrow, "const_count": sum(kept[:const_count]), "carry_count": sum(carried)},
+        [x for x, flag in zip(equation.results, flags, strict=True) if flag],
+        equation.source,
+    )
+
+
+def _read_for(program: Program, flags: Sequence[bool]) -> set[Any]:
+    """What is read to compute the flagged outputs of a Program, and to have its effects."""
+    outputs = [x for x, flag in zip(program.outputs, flags, strict=True) if flag]
+    equations = needed(program.equations, outputs, effects=True)
+    return {x for x in [*outputs, *(x for e in equations for x in e.operands)] if type(x) is Variable}
+
+
+NARROWED[scan_primitive] = _narrowed
 
 
 def _length(inputs: Sequence[Array], structure: Any, length: Any, transform: str) -> int:
