@@ -642,22 +642,75 @@ COUNTING = """
 import sys
 import funcgrad as fg
 from funcgrad.array import ConcreteArray
+from funcgrad.compiler.background import background
 from funcgrad.compiler.counter import counter
+from funcgrad.primitives import elementwise as e
 x = fg.array([1.0, 2.0])
 for _ in range(30):
     assert (x + x).tolist() == [2, 4]
 assert counter.eager is None
 assert "llvmlite" not in sys.modules and "funcgrad.compiler.eager" not in sys.modules
-for _ in range(30):
+for _ in range(60):
     assert (x + x).tolist() == [2, 4]
+background.wait()
+"""
+
+KERNELS = """
+assert counter.eager is not None
+fg.grad(lambda x: (x * x).sum())(x)
+for _ in range(60):
+    assert (x + x).tolist() == [2, 4]
+background.wait()
+e.add.evaluate = None
+assert (x + x).tolist() == [2, 4]
+"""
+
+FORKING = """
+import os
+for _ in range(40):
+    x + x
+child = os.fork()
+for _ in range(60):
+    assert (x + x).tolist() == [2, 4]
+background.wait()
+assert counter.eager is not None
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
 """
 
 
 def test_native_code_comes_after_some_operations():
-    run(COUNTING + "assert counter.eager is not None", FUNCGRAD_NATIVE_AFTER="50")
+    run(COUNTING + KERNELS, FUNCGRAD_NATIVE_AFTER="50")
     run(COUNTING + "assert counter.eager is None", FUNCGRAD_NATIVE_AFTER="never")
     reference = {"FUNCGRAD_COMPILER": "reference", "FUNCGRAD_NATIVE_AFTER": "0"}
     run(COUNTING + "assert counter.eager is None", **reference)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_may_fork_while_native_code_is_loaded():
+    head = COUNTING[: COUNTING.index("for _ in range(30)")]
+    for cache in (os.environ["FUNCGRAD_CACHE"], "off"):
+        run(head + FORKING, FUNCGRAD_NATIVE_AFTER="30", FUNCGRAD_CACHE=cache)
+
+
+def test_large_arrays_count_more():
+    code = (
+        COUNTING[: COUNTING.index("x = fg")]
+        + """
+import numpy
+x = fg.array(numpy.ones(100_000, numpy.float32))
+for _ in range(20):
+    x + x
+background.wait()
+assert counter.eager is not None
+x + x
+background.wait()
+e.add.evaluate = None
+x + x
+"""
+    )
+    run(code, FUNCGRAD_NATIVE_AFTER="1000")
 
 
 def test_another_layout_of_objects_leaves_everything_to_python():

@@ -6,12 +6,12 @@ This is imported with the library, and so imports nothing that takes time.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from funcgrad.array import ConcreteArray
+from funcgrad.compiler.background import background
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.operators import METHODS
@@ -20,6 +20,12 @@ from funcgrad.primitives.operators import METHODS
 def is_wanted() -> bool:
     """Whether eager operations may be native."""
     return config.native_after is not None and config.compiler != "reference"
+
+
+def work_of(operands: Sequence[Any]) -> int:
+    """How much an operation counts: one, and one more for each thousand elements."""
+    x = operands[-1] if operands else None
+    return 1 + (x.size >> 10) if type(x) is ConcreteArray and not x.is_deleted() else 1
 
 
 class Counter:
@@ -40,7 +46,6 @@ class Counter:
         self.python_call: Callable[..., Any] = Primitive.__call__
         self.eager: Any = None
         self._counting: list[str] = []
-        self._lock = threading.RLock()
 
     def start(self) -> None:
         """Puts functions that count in the place of those that compute."""
@@ -52,33 +57,42 @@ class Counter:
     def _counted(self, function: Callable[..., Any], cls: type) -> Callable[..., Any]:
         @wraps(function)
         def counted(*arguments: Any, **params: Any) -> Any:
-            self.count += 1
+            self.count += work_of(arguments)
             if self._limit is None or self.count > self._limit:
                 self.take_over()
-                if not self._counting:
+                if self.eager is not None:
                     return getattr(cls, function.__name__)(*arguments, **params)
             return function(*arguments, **params)
 
         return counted
 
     def take_over(self, *_: Any) -> None:
-        """Ends the counting, if it is time, and puts native code in its place if this Python can have it."""
+        """Ends the counting, if it is time, and has native code put in its place if this Python can have it."""
         if self._limit is None:
             config.watch("native_after", self.take_over)
             config.watch("compiler", self.take_over)
         self._limit = float(config.native_after or 0) if is_wanted() else math.inf
-        if self.count <= self._limit:
+        if self.count <= self._limit or not self._counting:
             return
-        with self._lock:
-            if not self._counting:
-                return  # another thread was faster
-            Primitive.__call__ = self.python_call
-            for name in self._counting:
-                delattr(ConcreteArray, name)
-            self._counting.clear()
-            from funcgrad.compiler.eager import activate
+        if config.native_after == 0:
+            background.now(self._activate)
+        else:
+            # What native code needs takes a while to load, and longer to be compiled. Python goes on meanwhile.
+            self._limit = math.inf
+            background.meanwhile(self._activate)
 
-            self.eager = activate(self.python_call, self.forward_mode)
+    def _activate(self) -> None:
+        if not self._counting:
+            return  # another thread was faster
+        from funcgrad.compiler.eager import activate
+
+        names, self._counting = self._counting, []
+        eager = activate(self.python_call, self.forward_mode, is_wanted)
+        if eager is None:
+            Primitive.__call__ = self.python_call
+            for name in names:
+                delattr(ConcreteArray, name)
+        self.eager = eager
 
 
 counter = Counter()

@@ -4,7 +4,8 @@ An operation of arrays runs in Python at first: the call of its primitive comput
 a function of NumPy. After some number of operations (`fg.config.native_after`, counted in `counter`) it is worth the
 while to load what native code needs. Then the operators of arrays, the functions of `fg.numpy` that are one primitive,
 and the call of primitives become builtins (`bridge.eager`). A builtin that has no kernel for its operands lets Python
-compute, and asks for one; when the same is asked for often, the kernel is compiled (`single`) or found in the cache.
+compute, and asks for one; when the same is asked for often, the kernel is compiled (`single`) or found in the cache, in
+another thread.
 
 Under a transform that does not care for plain values, such as `grad`, it is the same: what a rule computes with plain
 values goes through the call of a primitive.
@@ -21,8 +22,8 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray
+from funcgrad.compiler.background import background
 from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
-from funcgrad.compiler.counter import is_wanted
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
 from funcgrad.compiler.memory import keep_freed_memory
@@ -45,13 +46,20 @@ class Eager:
     Arguments:
         python_call: what the call of a primitive is in Python.
         forward_mode: see `counter`.
+        is_wanted: says whether kernels may be used.
 
     Attributes:
         python_call, python_step, python_backward: the calls that are native now, as they are in Python.
         entries: what is known of primitives, by the primitive, the number of operands, and the dtype.
     """
 
-    def __init__(self, python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]):
+    def __init__(
+        self,
+        python_call: Callable[..., Any],
+        forward_mode: tuple[type, type, type, type],
+        is_wanted: Callable[[], bool],
+    ):
+        self._is_wanted = is_wanted
         self.python_call, self.python_step = python_call, LinearStep.__call__
         self.python_backward = forward_mode[3].__call__
         self.entries: dict[tuple[Primitive | Composed | None, int, numpy.dtype], Entry] = {}
@@ -81,7 +89,7 @@ class Eager:
         forward_mode[3].__call__ = self.bridge.backward_call()
 
     def _watch(self, *_: Any) -> None:
-        self.bridge.enable(is_wanted())
+        self.bridge.enable(self._is_wanted())
 
     def _direct_operation(self, direct: Direct, is_function: bool) -> Operation:
         """The record of an operator or a function."""
@@ -127,12 +135,15 @@ class Eager:
         if entry.has_kernel(are_numbers):  # but no threads
             self.bridge.set_parallel(parallel_address())
             return True
+        if config.native_after == 0:
+            background.now(partial(entry.make, are_numbers))
+            return True
         key = id(entry), *are_numbers
-        self._asked[key] = count = self._asked.get(key, 0) + 1
-        if count < ASKED_OFTEN and config.native_after:
-            return False
-        entry.make(are_numbers)
-        return True
+        asked = self._asked.get(key, 0)
+        self._asked[key] = count = asked + 1 + max(x.size for x in operands if isinstance(x, ConcreteArray)) // 1000
+        if asked < ASKED_OFTEN <= count:
+            background.meanwhile(partial(entry.make, are_numbers))
+        return False
 
     def _entry(self, what: Primitive | Composed | None, arity: int, dtype: numpy.dtype) -> Entry:
         """What is known of a primitive, or of several that are a function, for operands of a dtype."""
@@ -149,6 +160,8 @@ class Eager:
         return self.entries[key]
 
 
-def activate(python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type]) -> Eager | None:
+def activate(
+    python_call: Callable[..., Any], forward_mode: tuple[type, type, type, type], is_wanted: Callable[[], bool]
+) -> Eager | None:
     """Makes eager operations native; None where objects lie in memory in another way than builtins believe."""
-    return Eager(python_call, forward_mode) if eager_problem(forward_mode[2]) is None else None
+    return Eager(python_call, forward_mode, is_wanted) if eager_problem(forward_mode[2]) is None else None

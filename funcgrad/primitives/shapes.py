@@ -230,7 +230,7 @@ def _sum_evaluate(x, *, axes):
         return numpy.add.reduce(x.astype(numpy.float32), axis=axes).astype(x.dtype)
     if type(x) is numpy.ndarray and len(axes) == x.ndim:
         # As an array at once: to make one of the number that NumPy gives takes a third as long as a small sum does.
-        return numpy.add.reduce(x, axes, x.dtype, numpy.empty((), x.dtype))
+        return numpy.add.reduce(x, axes, x.dtype, numpy.empty((), x.dtype))  # pyright: ignore[reportArgumentType]
     return numpy.add.reduce(x, axis=axes, dtype=x.dtype)
 
 
