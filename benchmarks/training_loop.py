@@ -83,7 +83,7 @@ def idle_share(example: Callable[[], Any]) -> str:
     return f"{1e6 * computing:8.1f} µs a step, and {1e6 * waiting:.2f} µs waiting for data: {share:.2%}"
 
 
-def added_by_fit(pairs: int = 400) -> str:
+def added_by_fit(pairs: int = 2000) -> str:
     """What `fit` adds to a step of a small network: both loops in turns, over batches that are already there."""
     model = fg.nn.MLP(64, 10, width=128, depth=1, key=KEYS[0])
     optimizer = fg.optim.adam(2e-3)
@@ -100,7 +100,7 @@ def added_by_fit(pairs: int = 400) -> str:
         return (fg.optim.apply_updates(model, updates), optimizer_state), {"loss": value}
 
     start = (model, optimizer.init(model))
-    batches = list(fg.data.DataLoader(fg.data.load("digits"), 64, shuffle_key=KEYS[1], drop_last=True)) * 10
+    batches = list(fg.data.DataLoader(fg.data.load("digits"), 64, shuffle_key=KEYS[1], drop_last=True)) * 4
 
     def by_hand() -> None:
         state, losses = start, []

@@ -116,14 +116,16 @@ class MeanOfElements:
 
     def add(self, value: Any) -> None:
         data = value._data if type(value) is ConcreteArray or isinstance(value, Array) else value
-        if hasattr(data, "__cuda_array_interface__"):
+        if type(data) is numpy.ndarray:
+            self._numbers.append(self._sum(data) if data.ndim else float(data))
+            if len(self._numbers) >= _NUMBERS:
+                self._add_all()
+        elif hasattr(data, "__cuda_array_interface__"):
             self._waiting.append(data)
             if len(self._waiting) >= _STEPS:
                 self._add_all()
-            return
-        self._numbers.append(float(data) if getattr(data, "ndim", 0) == 0 else self._sum(data))
-        if len(self._numbers) >= _NUMBERS:
-            self._add_all()
+        else:
+            self._numbers.append(float(data))
 
     def _sum(self, data: Any) -> float:
         self._weight += data.size - 1

@@ -190,6 +190,7 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
     watchers = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
     clock, seconds, reported = perf_counter, run.seconds, run.reported
     place, batch = "making batch", None
+    waited = computed = 0.0
     start = clock()
     try:
         iterator = iter(batches)
@@ -203,7 +204,7 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
             result = step(run.state, batch)
             if type(result) is not tuple or len(result) != 2 or type(result[1]) is not dict:
                 result = _checked_result(result)
-            if run.donates is None:
+            if run.donates is None and callbacks:  # nobody else asks
                 run.donates = _is_given_away(run.state)
             run.state, run.outputs = result
             run.step += 1
@@ -211,10 +212,11 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
             place = "callbacks after step"
             reported.add(run.outputs)
             done = clock()
-            seconds.data += ready - start
-            seconds.step += done - ready
+            waited += ready - start
+            computed += done - ready
             start = done
             if watchers:
+                seconds.data, seconds.step = waited, computed
                 for watch in watchers:
                     watch(run)
                 start = clock()
@@ -222,6 +224,8 @@ def _train_epoch(run: Run, step: Callable, callbacks: Sequence[Callback]) -> Non
     except Exception as error:
         error.add_note(_where(run, place, batch))
         raise
+    finally:
+        seconds.data, seconds.step = waited, computed
     if not run.batch:
         raise ArgumentError(
             f"epoch {run.epoch} has no batches; give data that are not empty, and that can be iterated over once for "
