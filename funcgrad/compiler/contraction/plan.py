@@ -160,7 +160,7 @@ def plan_contraction(
         scheme = "dot"
     elif (
         near
-        and (m * parts <= 2 * shape.rows or k * columns * size <= 64 * 1024)
+        and (m * parts <= 4 * shape.rows or k * columns * size <= 64 * 1024)
         and (masks or columns % lanes == 0)
         and k % pair == 0
     ):
