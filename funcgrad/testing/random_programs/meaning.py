@@ -323,10 +323,12 @@ class Wobbled(Meaning):
         terms = math.prod(x.size for x in moving) / max(result.size, 1)
         if primitive is dot_general:
             terms = terms**0.5
-        if primitive is reductions.cumsum:
+        times = terms**0.5
+        if primitive is reductions.cumsum:  # of numbers that are all alike, each is rounded the same way
             terms = result.shape[params["axis"]]
+            times = terms / 4
         if primitive in LONG_SUMS and terms > MANY_TERMS:  # errors of a plain loop add up
-            result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * terms**0.5
+            result = result + self.random.uniform(-1, 1, result.shape) * bound * eps * self.strength * times
         return self.noisy(result.astype(dtype), 1.0)
 
     def flushed(self, x: numpy.ndarray) -> numpy.ndarray:
