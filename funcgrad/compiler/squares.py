@@ -60,7 +60,8 @@ class Square:
 def turned_group(writer: LoopWriter, groups: Sequence[list[Axis]]) -> list[Axis] | None:
     """The axes along which elements lie side by side that are read for different rows of results."""
     if (
-        writer.inner
+        not host_target().vector_bytes
+        or writer.inner
         or writer.short_axis is not None
         or len(groups) < 2
         or any(x.dtype.kind == "c" for x in writer.stored)
