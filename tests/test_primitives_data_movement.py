@@ -523,3 +523,23 @@ def test_running_reductions_by_doubling_agree_with_those_of_numpy():
 
     for ufunc in (numpy.add, numpy.maximum, numpy.logaddexp):
         numpy.testing.assert_allclose(reductions._doubling(ufunc)(x, 1), ufunc.accumulate(x, 1))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "float16", "float32"])
+@pytest.mark.parametrize(("shape", "axis"), [((300,), 0), ((20, 30), 0), ((20, 30), 1), ((30, 4, 3), 1)])
+def test_many_small_keys_are_sorted_as_few_are(shape, axis, dtype):
+    numbers = numpy.random.default_rng(0).standard_normal(shape)
+    keys = (numbers * (3 if dtype == "float16" else 50)).astype(dtype)
+    if dtype.startswith("float"):
+        keys[keys > 100] = numpy.nan
+        keys[abs(keys) < 0.5] *= 0  # zeros of both signs, which are equal
+    elif dtype.endswith("32"):
+        limits = numpy.iinfo(dtype)
+        keys.ravel()[::50], keys.ravel()[::60] = limits.min, limits.max
+    places = numpy.broadcast_to(numpy.arange(shape[axis]).reshape(-1, *(1,) * (len(shape) - axis - 1)), shape)
+
+    values, order = sorting.sort(fg.array(keys), fg.array(places), axis=axis, num_keys=1)
+
+    expected = numpy.argsort(keys, axis=axis, kind="stable")
+    numpy.testing.assert_array_equal(order, expected)
+    numpy.testing.assert_array_equal(values, numpy.take_along_axis(keys, expected, axis))
