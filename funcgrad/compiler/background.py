@@ -1,6 +1,7 @@
 """Work that is done in another thread, while Python goes on without its result.
 
-The process does not fork meanwhile: a child would inherit modules that are half imported, with nobody there to go on.
+The process may fork meanwhile. What LLVM does is finished first (see `machine`), and the child forgets the rest, so a job
+must not import modules of its own: in the child they would stay half imported.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ class Background:
         self._state = threading.Lock()  # of these two
         self._working = threading.RLock()  # held by whoever does a job
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._working.acquire, after_in_parent=self._working.release, after_in_child=self._forget
-            )
+            os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """In a process that was forked there is no thread but the one that forked it."""
-        self._working.release()
-        self._jobs, self._works, self._state = deque(), False, threading.Lock()
+        self._jobs, self._works = deque(), False
+        self._state, self._working = threading.Lock(), threading.RLock()
 
     def now(self, job: Callable[[], None]) -> None:
         """Does a job at once, when the one that is being done is finished."""

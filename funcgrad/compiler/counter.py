@@ -74,10 +74,11 @@ class Counter:
         self._limit = float(config.native_after or 0) if is_wanted() else math.inf
         if self.count <= self._limit or not self._counting:
             return
-        if config.native_after == 0:
+        from funcgrad.compiler.eager import is_at_hand
+
+        if config.native_after == 0 or is_at_hand(self.forward_mode):
             background.now(self._activate)
-        else:
-            # What native code needs takes a while to load, and longer to be compiled. Python goes on meanwhile.
+        else:  # to compile it takes some tenths of a second
             self._limit = math.inf
             background.meanwhile(self._activate)
 

@@ -48,6 +48,10 @@ def loaded_single(program: Program, numbers: Sequence[bool]) -> Loaded:
 
         return single_ir(program, numbers)
 
-    target = host_target()
+    return kept(kernel_key(program, numbers), ir, ["entry", "chunk"], host_target())
+
+
+def kernel_key(program: Program, numbers: Sequence[bool]) -> bytes:
+    """The key under which the code of `loaded_single` is kept."""
     name = f"{program.name} {[str(x.dtype) for x in program.inputs]} {[bool(x) for x in numbers]}"
-    return kept(code_key(name, target), ir, ["entry", "chunk"], target)
+    return code_key(name, host_target())
