@@ -1,7 +1,7 @@
 """Work that is done in another thread, while Python goes on without its result.
 
-The process may fork meanwhile. What LLVM does is finished first (see `machine`), and the child forgets the rest, so a job
-must not import modules of its own: in the child they would stay half imported.
+The process may fork meanwhile. What LLVM does is finished first (see `machine`), and the child forgets the rest, so a
+job must not import modules of its own: in the child they would stay half imported.
 """
 
 from __future__ import annotations
