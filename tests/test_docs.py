@@ -12,6 +12,7 @@ import difflib
 import doctest
 import importlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+# What is printed shall not depend on how many operations there were before.
+os.environ.setdefault("FUNCGRAD_NATIVE_AFTER", "never")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [path for path in [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))] if path.exists()]
