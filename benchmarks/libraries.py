@@ -48,6 +48,16 @@ def functional(name: str) -> Functional:
     return Functional(api, *modules, wait)
 
 
+def compile_something(peer: str) -> None:
+    """Compiles a function that no row has, so that the compiler of funcgrad, JAX or PyTorch is loaded."""
+    if peer == "torch.compile":
+        torch = import_module("torch")
+        torch.compile(lambda x: x + 1, dynamic=False)(torch.ones(3))
+    else:
+        library = functional(peer)
+        library.wait(library.api.jit(lambda x: x + 1)(library.numpy.ones(3)))
+
+
 Program = Callable[[Functional], Callable[..., Any]]
 
 

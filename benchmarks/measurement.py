@@ -24,13 +24,15 @@ class Outcome:
     """What came of one library in one row.
 
     `status` is `"measured"`, `"not installed"`, `"skipped"`, `"wrong result"` or `"failed"`; `detail` says more about
-    the last three. `first` is the seconds of the first call, `cached_first` those in another process that finds what
-    the first one left in its cache folder, and `rounds` those of a call in each round; `memory` is in bytes.
+    the last three. `first` is the seconds of the first call, `compiling` those in a process that has compiled something
+    else before, `cached_first` those in one that finds what the first one left in its cache folder, and `rounds` those
+    of a call in each round; `memory` is in bytes.
     """
 
     status: str
     detail: str = ""
     first: float | None = None
+    compiling: float | None = None
     cached_first: float | None = None
     memory: int | None = None
     rounds: list[float] = field(default_factory=list)
@@ -53,17 +55,30 @@ def take_turns(outcomes: dict[str, Outcome], rounds: int, measure: Callable[[str
                 outcomes[label].rounds.append(seconds)
 
 
+def cache_folder() -> tempfile.TemporaryDirectory[str]:
+    """An empty folder for compiled code."""
+    return tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True)
+
+
 def start_worker(
     stack: ExitStack, interpreter: str, row: CallRow, label: str, round_seconds: float
 ) -> tuple[Worker, Outcome]:
     """Starts the process whose rounds are timed; the stack ends it and removes its cache folder.
 
-    Of a library that keeps compiled code on disk, it is the second process: the first one fills the cache. That holds
-    for eager operations as well, which such a library compiles when they come again and again.
+    Of a library that keeps compiled code on disk, it is the last process: one shows how long compiling takes by itself,
+    and one fills the cache. That holds for eager operations as well, which such a library compiles when they come again
+    and again.
     """
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True))
-    first = None
-    if peer_of(label) in CACHING:
+    first = compiling = None
+    keeps = peer_of(label) in CACHING
+    if keeps and row.compiled:
+        with cache_folder() as folder, Worker(interpreter, row.name, label, round_seconds, folder, used=True) as worker:
+            ready = worker.ready
+        if ready["status"] != "ready":
+            return worker, Outcome(**ready)
+        compiling = ready["first"]
+    folder = stack.enter_context(cache_folder())
+    if keeps:
         with Worker(interpreter, row.name, label, round_seconds, folder) as worker:
             ready = worker.ready
             for _ in range(0 if row.compiled or ready["status"] != "ready" else ROUNDS_TO_COMPILE):
@@ -74,9 +89,10 @@ def start_worker(
     worker = stack.enter_context(Worker(interpreter, row.name, label, round_seconds, folder))
     if worker.ready["status"] != "ready":
         return worker, Outcome(**worker.ready)
+    last = worker.ready["first"]
     if first is None:
-        return worker, Outcome("measured", first=worker.ready["first"])
-    return worker, Outcome("measured", first=first, cached_first=worker.ready["first"] if row.compiled else None)
+        return worker, Outcome("measured", first=last)
+    return worker, Outcome("measured", first=first, compiling=compiling, cached_first=last if row.compiled else None)
 
 
 def measure_calls(row: CallRow, interpreters: dict[str, str], rounds: int, round_seconds: float) -> dict[str, Outcome]:
@@ -102,8 +118,8 @@ def measure_calls(row: CallRow, interpreters: dict[str, str], rounds: int, round
 def measure_processes(row: ProcessRow, interpreters: dict[str, str], rounds: int) -> dict[str, Outcome]:
     """Times fresh processes. The first of each library, before the rounds, also writes missing bytecode."""
     outcomes: dict[str, Outcome] = {}
-    with tempfile.TemporaryDirectory(prefix="funcgrad-benchmark-", ignore_cleanup_errors=True) as cache_folder:
-        environment = clean_environment(cache_folder)
+    with cache_folder() as folder:
+        environment = clean_environment(folder)
 
         def measure(label: str) -> float | None:
             command = [interpreters[label], "-c", row.statements[label]]

@@ -57,13 +57,16 @@ def last_line(text: str) -> str:
 class Worker:
     """One library computing one row in a process of its own (see `worker.py`), used in a `with` statement.
 
-    `ready` is what it said about its first call. `measure` asks for one round.
+    `ready` is what it said about its first call, before which it has compiled something else if it is `used`. `measure`
+    asks for one round.
     """
 
-    def __init__(self, interpreter: str, row_name: str, label: str, round_seconds: float, cache_folder: str) -> None:
+    def __init__(
+        self, interpreter: str, row_name: str, label: str, round_seconds: float, cache_folder: str, used: bool = False
+    ) -> None:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
         self._process = subprocess.Popen(
-            [interpreter, "-m", "benchmarks.worker", row_name, label, str(round_seconds)],
+            [interpreter, "-m", "benchmarks.worker", row_name, label, str(round_seconds), *["used"][: int(used)]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.measurement import Outcome
 from benchmarks.row import BEST, UNITS, Row, library_of
 
-HEADINGS = ("", "first call", "with cache", "steady", "memory", "ratio", "required", "")
+HEADINGS = ("", "first call", "compile", "with cache", "steady", "memory", "ratio", "required", "")
 
 
 def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = None) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def report_row(row: Row, outcomes: dict[str, Outcome], limit: float | None = Non
                 "status": outcome.status,
                 "detail": outcome.detail,
                 "first": outcome.first,
+                "compiling": outcome.compiling,
                 "cached_first": outcome.cached_first,
                 "memory": outcome.memory,
                 "steady": steady,
@@ -76,7 +77,7 @@ def entry_cells(entry: dict[str, Any], unit: str) -> list[str]:
     # A first call often takes a thousand times as long as the others, so it gets a unit of its own.
     firsts = [
         "" if seconds is None else in_unit(seconds, fitting_unit(seconds))
-        for seconds in (entry["first"], entry["cached_first"])
+        for seconds in (entry["first"], entry["compiling"], entry["cached_first"])
     ]
     memory = "" if entry["memory"] is None else f"{entry['memory'] / 2**20:,.1f} MB"
     steady = in_unit(entry["steady"], unit) if entry["status"] == "measured" else entry["status"]
@@ -92,7 +93,7 @@ def limit_cells(row: dict[str, Any]) -> list[list[str]]:
         return []
     ours = next((entry["steady"] for entry in row["entries"] if entry["label"] == "funcgrad"), None)
     share = three_digits(row["limit"] / ours) if ours else ""
-    return [["  (limit)", "", "", in_unit(row["limit"], row["unit"]), "", share, "", ""]]
+    return [["  (limit)", "", "", "", in_unit(row["limit"], row["unit"]), "", share, "", ""]]
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
@@ -126,7 +127,7 @@ def geometric_mean(values: list[float]) -> float:
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Geometric means over the rows in which both sides were measured, by what they say."""
-    steady, first, cached = [], [], []
+    steady, first, compiling, cached = [], [], [], []
     for row in rows:
         entries = {entry["label"]: entry for entry in row["entries"] if entry["status"] == "measured"}
         if ratios := peer_ratios(row):
@@ -135,9 +136,11 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
         if {"funcgrad", "jax"} <= set(entries) and entries["funcgrad"]["cached_first"]:
             ours, theirs = entries["funcgrad"], entries["jax"]
             first.append(theirs["first"] / ours["first"])
+            compiling.append(theirs["compiling"] / ours["compiling"])
             cached.append(theirs["cached_first"] / ours["cached_first"])
     means = {"steady, against the best peer of each row": steady}
-    means |= {"first call, against JAX": first, "first call with a warm cache, against JAX": cached}
+    means |= {"first call, against JAX": first, "compile, against JAX": compiling}
+    means |= {"first call with a warm cache, against JAX": cached}
     return {title: geometric_mean(values) for title, values in means.items() if values}
 
 

@@ -1,9 +1,10 @@
-"""The process in which one library computes one row: `python -m benchmarks.worker ROW LABEL ROUND_SECONDS`.
+"""The process in which one library computes one row: `python -m benchmarks.worker ROW LABEL ROUND_SECONDS [used]`.
 
 It writes a line of JSON on standard output when the computation is set up, one when it was called for the first time,
 and one when it is warm and checked (`{"status": "ready", "first": seconds}`, or another status and a `detail`). Then,
 for every line that it reads, it times one round and answers with the seconds that a call took and with the memory that
-the process has needed so far. It ends when its input does.
+the process has needed so far. It ends when its input does. With `used`, the process has compiled something else before
+the first call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.memory import PeakMemory
-from benchmarks.row import CallRow, library_of, restart
+from benchmarks.row import CallRow, library_of, peer_of, restart
 from benchmarks.rows import load_row
 
 
@@ -51,7 +52,7 @@ def cost_of_empty_call() -> float:
     return min(seconds_per_call(lambda: None, 10_000) for _ in range(5))
 
 
-def phases(row_name: str, label: str, round_seconds: float) -> Iterator[dict[str, Any]]:
+def phases(row_name: str, label: str, round_seconds: float, used: bool) -> Iterator[dict[str, Any]]:
     """Computes the row; yields what to tell the parent, and after `"ready"` a round for every value asked for."""
     row = load_row(row_name)
     assert isinstance(row, CallRow)
@@ -63,6 +64,10 @@ def phases(row_name: str, label: str, round_seconds: float) -> Iterator[dict[str
     memory = PeakMemory()
     call = row.sources[label](data)
     restart(call)
+    if used:
+        from benchmarks.libraries import compile_something
+
+        compile_something(peer_of(label))
     yield {"status": "set up"}
     start = perf_counter()
     result = call()
@@ -96,7 +101,7 @@ def phases(row_name: str, label: str, round_seconds: float) -> Iterator[dict[str
 
 def main() -> None:
     """Answers the parent until it closes the pipe."""
-    row_name, label, round_seconds = sys.argv[1:]
+    row_name, label, round_seconds, *used = sys.argv[1:]
     # Whatever a library prints goes to standard error: standard output belongs to the protocol.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -109,7 +114,7 @@ def main() -> None:
             tell({"status": "not installed"})
             return
         try:
-            for answer in phases(row_name, label, float(round_seconds)):
+            for answer in phases(row_name, label, float(round_seconds), bool(used)):
                 tell(answer)
                 # From "ready" on, a round is measured only when the parent asks for one.
                 if answer.get("status") not in ("set up", "called") and not sys.stdin.readline():
