@@ -13,6 +13,7 @@ from funcgrad.compiler.machine import Target
 
 UNNAMED = "UNNAMED"
 NAME = re.compile(r"@([\w.]+)")  # of a function or a constant
+NAMED_BY_CONTENTS = re.compile(r"\b(?:kernel|product)\.[0-9a-f]{12}")
 LARGE_FUNCTION = 8192  # characters; smaller ones are compiled together, since each module takes time of its own
 
 
@@ -120,6 +121,13 @@ class Module:
             self.functions[n] = self.functions[n].replace("@" + UNNAMED, "@" + name)
         self.names = {x for x in self.names if not x.startswith(UNNAMED)}
         return name
+
+    def readable(self) -> str:
+        """The whole module, with numbers in place of the names by contents."""
+        text = self.text()
+        for number, name in enumerate(dict.fromkeys(re.findall(NAMED_BY_CONTENTS, text))):
+            text = text.replace(name, f"{name.partition('.')[0]}{number}")
+        return text
 
     def text(self) -> str:
         """The whole module. Functions have the attributes #0, or #1 for registers of half the size."""

@@ -85,7 +85,6 @@ class Segment:
     Attributes:
         program: the part, as a Program.
         schedule: what it does, step by step.
-        llvm_ir: its code.
     """
 
     def __init__(self, program: Program):
@@ -100,8 +99,7 @@ class Segment:
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
             self._module = self._code([*inputs, *outputs, *buffers.constants])
             forget_expressions()
-        self.llvm_ir = self._module.text()
-        self._key = code_key(self.llvm_ir, self.target, LEVEL)
+        self._key = code_key(self._module.text(), self.target, LEVEL)
 
     def _code(self, table: Sequence[Buffer]) -> Module:
         """The kernels, equal ones once, and the function that calls them."""
@@ -134,6 +132,11 @@ class Segment:
         """Its kernels, in the order in which they run."""
         steps = [x.epilogue if isinstance(x, Multiply) else x for x in self.schedule.all_steps()]
         return [x.kernel if isinstance(x, Run) else x for x in steps if isinstance(x, Run | Kernel)]
+
+    @property
+    def llvm_ir(self) -> str:
+        """Its code in LLVM's language, with short names."""
+        return self._module.readable()
 
     @property
     def assembly(self) -> str:
