@@ -9,7 +9,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as np
-from funcgrad.compiler import cache
+from funcgrad.compiler import cache, machine
 from funcgrad.compiler.identity import LARGEST_CONSTANTS, identity
 from funcgrad.config import config
 from funcgrad.core import Primitive
@@ -125,3 +125,24 @@ def test_a_recipe_without_its_code_is_not_used(tmp_path):
             if file.stat().st_size > 2000:
                 file.unlink()
         assert fg.jit(affine)(X).tolist() == [3.0] * 4
+
+
+@pytest.mark.native
+def test_another_program_finds_the_functions_that_it_shares(tmp_path, monkeypatch):
+    compiled = []
+
+    def recorded(irs, *others):
+        compiled.extend(irs)
+        return original(irs, *others)
+
+    original = machine.object_codes
+    monkeypatch.setattr(machine, "object_codes", recorded)
+    x = np.ones((200, 200))
+    with config.override(cache_folder=str(tmp_path / "cache")):
+        fg.jit(lambda x: x @ x)(x)
+        first = {*compiled}
+        compiled.clear()
+        result = fg.jit(lambda x: np.exp(x @ x - 200.0))(x)
+    assert result.tolist() == [[1.0] * 200] * 200
+    assert any("@product." in text for text in first)
+    assert compiled and not any("define void @product." in text for text in compiled)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from funcgrad.compiler.machine import Target, assembly, host_target, load, object_code
+from funcgrad.compiler.machine import Target, assembly, host_target, load, object_code, object_codes
 from funcgrad.config import config
 
 SUM = """
@@ -309,3 +309,30 @@ def test_float16_is_converted_as_numpy_does(bits, level):
 )
 def test_code_for_other_platforms(triple, cpu, pattern):
     assert re.search(pattern, assembly(FMA.format(lanes=8), Target(cpu, "", 16, triple)))
+
+
+MODULES = [f"define i64 @f{n}() {{ ret i64 {n} }}" for n in range(20)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_several_modules_are_compiled_at_the_same_time(threads):
+    with config.override(threads=threads):
+        codes = object_codes(MODULES, host_target())
+    for number, code in enumerate(codes):
+        loaded = load(code, [f"f{number}"])
+        assert function(loaded.addresses[f"f{number}"], ctypes.c_int64)() == number
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_wrong_module_among_several_is_an_error(threads):
+    with config.override(threads=threads), pytest.raises(RuntimeError):
+        object_codes([*MODULES, "define i64 @wrong() { ret i32 0 }"], host_target())
+
+
+def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with config.override(threads=3):
+        assert len(object_codes(MODULES, host_target())) == len(MODULES)

@@ -8,6 +8,7 @@ called, for only then is it known who else has the argument.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from funcgrad.compiler.expressions import Axis, Buffer, Index
@@ -31,6 +32,8 @@ def in_place_pairs(
             first.setdefault(buffer, number)
             last[buffer] = number
 
+    elements_of = cache(Elements)
+
     def may_share(given: Buffer, made: Buffer) -> bool:
         if made not in first:
             return False
@@ -40,8 +43,8 @@ def in_place_pairs(
         step = schedule.steps[written]
         if isinstance(step, Multiply) and step.epilogue is not None:
             is_operand = given in (step.product.a, step.product.b)
-            return not is_operand and replaces_elements(step.epilogue, given, made)
-        return isinstance(step, Run) and replaces_elements(step.kernel, given, made)
+            return not is_operand and elements_of(step.epilogue).replaces(given, made)
+        return isinstance(step, Run) and elements_of(step.kernel).replaces(given, made)
 
     of_kind: dict[Any, list[Buffer]] = {}
     for given in inputs:
@@ -56,22 +59,34 @@ def in_place_pairs(
     ]
 
 
-def replaces_elements(kernel: Kernel, given: Buffer, made: Buffer) -> bool:
-    """Whether a kernel is nothing but loops around stores, of which each step reads the one element of `given` at the
-    place where it stores to `made`, and no other step comes to that place."""
-    body: Sequence[object] = kernel.body
-    axes: list[Axis] = []
-    while len(body) == 1 and isinstance(body[0], Loop):
-        axes.append(body[0].axis)
-        body = body[0].body
-    if not all(isinstance(x, Store) for x in body):
-        return False
-    stores = [x for x in body if isinstance(x, Store)]
-    places = [x.index for x in stores if x.buffer is made]
-    if len(places) != 1 or any(x.buffer is given for x in stores) or not is_different_in_each_step(places[0], axes):
-        return False
-    loads = [x.payload for x in expressions_in(kernel.body) if x.operation == "load"]
-    return all(buffer is not made and (buffer is not given or index is places[0]) for buffer, index in loads)
+class Elements:
+    """Which elements a kernel reads and writes, where it is nothing but loops around stores; nothing otherwise."""
+
+    def __init__(self, kernel: Kernel):
+        body: Sequence[object] = kernel.body
+        self.axes: list[Axis] = []
+        self.stored: dict[Buffer, list[Index]] = {}
+        self.loaded: dict[Buffer, set[Index]] = {}
+        while len(body) == 1 and isinstance(body[0], Loop):
+            self.axes.append(body[0].axis)
+            body = body[0].body
+        if not all(isinstance(x, Store) for x in body):
+            return
+        for x in body:
+            if isinstance(x, Store):
+                self.stored.setdefault(x.buffer, []).append(x.index)
+        for x in expressions_in(kernel.body):
+            if x.operation == "load":
+                buffer, index = x.payload
+                self.loaded.setdefault(buffer, set()).add(index)
+
+    def replaces(self, given: Buffer, made: Buffer) -> bool:
+        """Whether each step reads the one element of `given` at the place where it stores to `made`, and no other step
+        comes to that place."""
+        places = self.stored.get(made, [])
+        if len(places) != 1 or given in self.stored or made in self.loaded:
+            return False
+        return self.loaded.get(given, {*places}) == {*places} and is_different_in_each_step(places[0], self.axes)
 
 
 def is_different_in_each_step(index: Index, axes: Sequence[Axis]) -> bool:

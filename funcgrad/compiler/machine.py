@@ -136,7 +136,16 @@ def load_llvm_meanwhile() -> None:
     Most of the time goes into linking the library, and foreign functions such as `dlopen` run beside Python's threads.
     """
     if "llvmlite.binding" not in sys.modules and os.name == "posix":
-        threading.Thread(target=_load_llvm, daemon=True).start()
+        _started(threading.Thread(target=_load_llvm, daemon=True))
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Whether a thread could be started. A process that ends, or has too many, gets no more, and can do without."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _load_llvm() -> None:
@@ -260,10 +269,9 @@ def object_codes(irs: Sequence[str], target: Target, level: int = 1) -> list[byt
 
     with _lock:
         helpers = [threading.Thread(target=work, args=(n,)) for n in range(1, min(config.threads, len(irs)))]
-        for helper in helpers:
-            helper.start()
+        started = [helper for helper in helpers if _started(helper)]
         work(0)
-        for helper in helpers:
+        for helper in started:
             helper.join()
     for error in errors:
         raise error
