@@ -1,6 +1,7 @@
 """What a Program is, as bytes, and the recipes kept by it: `compiler/identity.py` and `compiler/whole.py`."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -144,5 +145,6 @@ def test_another_program_finds_the_functions_that_it_shares(tmp_path, monkeypatc
         compiled.clear()
         result = fg.jit(lambda x: np.exp(x @ x - 200.0))(x)
     assert result.tolist() == [[1.0] * 200] * 200
-    assert any("@product." in text for text in first)
-    assert compiled and not any("define void @product." in text for text in compiled)
+    large = [text for text in first if re.search(r"define void @product\.[0-9a-f]+\(", text)]
+    assert len(large) == 1 and compiled
+    assert not any(re.search(r"define void @product\.[0-9a-f]+\(", text) for text in compiled)
