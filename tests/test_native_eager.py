@@ -521,7 +521,7 @@ CONSTANTS = [None, True, False, (), 0, 1, dtypes.float32, dtypes.bool_, Concrete
 @pytest.mark.parametrize("path", PATHS)
 def test_references_are_balanced(path):
     cost, call = paths()[path]
-    times = max(CALLS // cost, 50)
+    times = max(CALLS // cost, 1500)
     for _ in range(20):
         call()
     gc.collect()
@@ -532,18 +532,24 @@ def test_references_are_balanced(path):
     after = [sys.getrefcount(x) for x in CONSTANTS]
     assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 30, dict(zip(CONSTANTS, after, strict=True))
     assert len(gc.get_objects()) - objects < 30
-    assert sys.getallocatedblocks() - blocks < 100
+    # Python and NumPy keep some blocks for later, in number a few hundred however often this is called.
+    assert sys.getallocatedblocks() - blocks < 700
 
 
 def test_operands_are_not_kept():
     x, y = (fg.array(numpy.ones(5, numpy.float32)) for _ in range(2))
     parts = [x, y, x._data, y._data, x.shape, x.dtype]
-    before = [sys.getrefcount(part) for part in parts]
-    for _ in range(100):
+
+    def use():
         x + y
         np.exp(x)
         e.mul(x, y)
         fg.grad(lambda x: (x * y).sum())(x)
+
+    use()  # for which kernels are made
+    before = [sys.getrefcount(part) for part in parts]
+    for _ in range(100):
+        use()
     assert [sys.getrefcount(part) for part in parts] == before
     result = x + y
     assert sys.getrefcount(result) == 2
