@@ -8,7 +8,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import dtypes
-from funcgrad.compiler.sorting import MANY, MOST_COUNTED
+from funcgrad.compiler.sorting import LEFT_TO_NUMPY, MANY, MOST_COUNTED
 from funcgrad.primitives.sorting import sort
 
 pytestmark = pytest.mark.native
@@ -101,3 +101,10 @@ def test_the_smallest_numbers_of_float16_are_in_order():
     for compiler in ("default", "reference"):
         found = numpy.asarray(fg.jit(fnp.sort, compiler=compiler)(fg.array(keys))).astype(numpy.float32)
         assert (numpy.diff(found) >= 0).all()
+
+
+def test_long_rows_of_plain_numbers_are_left_to_numpy():
+    x = fnp.zeros(LEFT_TO_NUMPY)
+    assert [call.name for call in fg.jit(fnp.sort).lower(x).host_calls] == ["sort"]
+    assert fg.jit(fnp.sort).lower(x[1:]).host_calls == []
+    assert fg.jit(fnp.argsort).lower(x).host_calls == []

@@ -21,7 +21,7 @@ To read about native code from its beginning to its end:
 
 And for operations outside of `jit`:
 
-    counter.py, eager.py, background.py  when they become native, and which they are
+    counter.py, eager.py                 when they become native, and which they are
     single.py                            one primitive as a kernel
 """
 

@@ -6,12 +6,13 @@ This is imported with the library, and so imports nothing that takes time.
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from funcgrad.array import ConcreteArray
-from funcgrad.compiler.background import background
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.operators import METHODS
@@ -46,6 +47,13 @@ class Counter:
         self.python_call: Callable[..., Any] = Primitive.__call__
         self.eager: Any = None
         self._counting: list[str] = []
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a process that was forked there is no other thread that could be at it."""
+        self._activating = threading.RLock()
 
     def start(self) -> None:
         """Puts functions that count in the place of those that compute."""
@@ -74,13 +82,10 @@ class Counter:
         self._limit = float(config.native_after or 0) if is_wanted() else math.inf
         if self.count <= self._limit or not self._counting:
             return
-        from funcgrad.compiler.eager import is_at_hand
-
-        if config.native_after == 0 or is_at_hand(self.forward_mode):
-            background.now(self._activate)
-        else:  # to compile it takes some tenths of a second
-            self._limit = math.inf
-            background.meanwhile(self._activate)
+        # At once, and not in another thread meanwhile: from which operation on numbers are rounded in another way must
+        # not depend on how busy the machine is.
+        with self._activating:
+            self._activate()
 
     def _activate(self) -> None:
         if not self._counting:

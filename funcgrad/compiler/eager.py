@@ -13,9 +13,10 @@ values goes through the call of a primitive.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -23,19 +24,21 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray
-from funcgrad.compiler.background import background
-from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, builtins_key, eager_problem
-from funcgrad.compiler.cache import read
+from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
 from funcgrad.compiler.memory import keep_freed_memory
 from funcgrad.compiler.pool import parallel_address
-from funcgrad.compiler.single import kernel_key, loaded_single, single_program
+from funcgrad.compiler.single import loaded_single, single_program
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.elementwise import select, stop_gradient
 from funcgrad.primitives.operators import FUNCTIONS, METHODS, Composed, Direct, PrimitiveOf, always
 from funcgrad.program import LinearStep
+
+_making = threading.RLock()  # one thread at a time makes kernels, and never while the process forks
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 ASKED_OFTEN = 20  # a kernel is made when it is asked for so often
 CANONICAL = frozenset(map(id, dtypes.ALL))
@@ -137,19 +140,14 @@ class Eager:
         if entry.has_kernel(are_numbers):  # but no threads
             self.bridge.set_parallel(parallel_address())
             return True
-        if config.native_after == 0:
-            background.now(partial(entry.make, are_numbers))
-            return True
+        often = ASKED_OFTEN if config.native_after else 0
         key = id(entry), *are_numbers
         asked = self._asked.get(key, 0)
         self._asked[key] = count = asked + 1 + max(x.size for x in operands if isinstance(x, ConcreteArray)) // 1000
-        if asked < ASKED_OFTEN <= count:
-            job = partial(entry.make, are_numbers)
-            if entry.program is None or read(kernel_key(entry.program, are_numbers)) is not None:
-                background.now(job)
-                return True
-            import_module("funcgrad.compiler.single_kernel")
-            background.meanwhile(job)
+        if asked < often <= count or not often:
+            with _making:
+                entry.make(are_numbers)
+            return True
         return False
 
     def _entry(self, what: Primitive | Composed | None, arity: int, dtype: numpy.dtype) -> Entry:
@@ -170,11 +168,6 @@ class Eager:
 def stubs() -> list[tuple[int, bool]]:
     """For each method how many operands it has, and whether it is reflected."""
     return [(x.arity, x.reflected) for x in METHODS]
-
-
-def is_at_hand(forward_mode: tuple[type, type, type, type]) -> bool:
-    """Whether `activate` compiles nothing."""
-    return eager_problem(forward_mode[2]) is not None or read(builtins_key(stubs())) is not None
 
 
 def activate(

@@ -38,7 +38,7 @@ from funcgrad.compiler.lower_complex import is_complex
 from funcgrad.compiler.nests import copied, element, loops_over
 from funcgrad.compiler.reductions import neutral
 from funcgrad.compiler.running import product_of_complex, running, running_logsumexp, running_product
-from funcgrad.compiler.sorting import sorted_rows
+from funcgrad.compiler.sorting import sorted_rows, sorts_natively
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, reductions, windows
 from funcgrad.primitives.gathering import left_axes, scatter_add
@@ -360,7 +360,7 @@ SPECIAL: dict[Primitive, Special] = {
     reductions.cumlogsumexp: Special(running_logsumexp),
     reductions.argmax: Special(_argument("max")),
     reductions.argmin: Special(_argument("min")),
-    sort: Special(sorted_rows),
+    sort: Special(sorted_rows, sorts_natively),
     windows.reduce_window_sum: by_parts(_windows("add"), _windows_of_parts),
     windows.reduce_window_max: Special(_windows("max")),
     windows.reduce_window_min: Special(_windows("min")),
