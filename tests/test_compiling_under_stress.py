@@ -115,7 +115,7 @@ for turn in range(14):
     child = os.fork()
     if child == 0:
         try:
-            for number in range(100):
+            for number in range(1_000_000):  # until it is killed
                 check(10 * turn + number % 3)
                 fg.config.cache_folder = os.environ["FUNCGRAD_CACHE"] + "-" * (number % 2)
         finally:
