@@ -252,3 +252,15 @@ def test_which_primitives_are_left_to_the_host(name):
                 assert equation.operands[0].dtype.kind in ON_THE_HOST.get(name, "")
 
     check_example()
+
+
+def test_a_stored_sum_that_is_also_read_at_other_elements():
+    def function(a, b):
+        total = fg.numpy.sum(a, 1)  # of one number each, so that it is the argument itself
+        quotient = total / b
+        return total, fg.numpy.sum(quotient, 1)
+
+    a = fg.numpy.arange(8.0).reshape(8, 1, 1)
+    b = fg.numpy.arange(1.0, 9.0).reshape(8, 1, 1)
+    for found, expected in zip(fg.jit(function)(a, b), function(a, b), strict=True):
+        numpy.testing.assert_allclose(found, expected, rtol=1e-6)

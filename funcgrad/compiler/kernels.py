@@ -520,17 +520,17 @@ class LoopWriter:
                     return Complex(*(constant(part, dtypes.real_of(x.dtype)) for part in parts))
                 return constant(number_everywhere, x.dtype)
             return self.in_memory(x, index)
-        equation = self.definition.get(x)
-        if equation is not None:
-            if self.cluster.inner and self.level(x) == OUTER:
-                return self.outer_value(x)
-            if self.time[x] < number and self.in_rows and self.keeps(x):
-                return self.kept_value(x, index)
-            return self.computed(equation, x, index, number)
         equation = self.fuser.inlined.get(x)
-        if equation is not None:
+        if equation is not None:  # whoever reads it computes the element that it wants, even if all are stored here
             return self.computed(equation, x, index, number)
-        return self.in_memory(x, index)
+        equation = self.definition.get(x)
+        if equation is None:
+            return self.in_memory(x, index)
+        if self.cluster.inner and self.level(x) == OUTER:
+            return self.outer_value(x)
+        if self.time[x] < number and self.in_rows and self.keeps(x):
+            return self.kept_value(x, index)
+        return self.computed(equation, x, index, number)
 
     def in_memory(self, x: Any, index: Indices) -> Value:
         buffer, place = self.buffers[x], flatten(index, x.shape)
