@@ -264,3 +264,14 @@ def test_a_stored_sum_that_is_also_read_at_other_elements():
     b = fg.numpy.arange(1.0, 9.0).reshape(8, 1, 1)
     for found, expected in zip(fg.jit(function)(a, b), function(a, b), strict=True):
         numpy.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_depends_on_a_sum_and_on_constants_in_turned_order():
+    low = numpy.full((5, 1, 5), -0.0, numpy.float32)
+
+    def function(a, b):
+        bound = fg.numpy.exp(low) / low
+        return fg.numpy.transpose(fg.numpy.maximum(b - fg.numpy.log(fg.numpy.sum(a, 0)), bound), (2, 0, 1))
+
+    a = fg.numpy.arange(1.0, 26.0).reshape(5, 1, 5)
+    numpy.testing.assert_allclose(fg.jit(function)(a, a), function(a, a), rtol=1e-6)

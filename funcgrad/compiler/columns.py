@@ -27,7 +27,9 @@ LARGEST_ROW = 1 << 16  # bytes that a buffer for one row may have
 def may_go_by_rows(writer: LoopWriter, outer: Sequence[list[Axis]]) -> bool:
     """Whether a cluster does nothing but reduce columns of tables, in one pass."""
     reductions = writer.reductions()
-    if writer.in_rows or not outer or writer.short_axis is not None or any(writer.time[x] != 1 for x in reductions):
+    if not reductions or any(writer.time[x] != 1 for x in reductions):
+        return False
+    if writer.in_rows or not outer or writer.short_axis is not None:
         return False
     both = [
         read for read in writer.cluster.reads if read.index is not None and _is_table(writer, read.index, outer[-1])
