@@ -4,8 +4,7 @@ An operation of arrays runs in Python at first: the call of its primitive comput
 a function of NumPy. After some number of operations (`fg.config.native_after`, counted in `counter`) it is worth the
 while to load what native code needs. Then the operators of arrays, the functions of `fg.numpy` that are one primitive,
 and the call of primitives become builtins (`bridge.eager`). A builtin that has no kernel for its operands lets Python
-compute, and asks for one; when the same is asked for often, the kernel is found in the cache, or compiled in another
-thread (`single`).
+compute, and asks for one; when the same is asked for often, the kernel is found in the cache or compiled (`single`).
 
 Under a transform that does not care for plain values, such as `grad`, it is the same: what a rule computes with plain
 values goes through the call of a primitive.
@@ -161,7 +160,7 @@ class Eager:
             if program is None:
                 self.entries[key] = Entry(operands, dtype, None)
             else:
-                self.entries[key] = Entry(operands, program.outputs[0].dtype, partial(loaded_single, program), program)
+                self.entries[key] = Entry(operands, program.outputs[0].dtype, partial(loaded_single, program))
         return self.entries[key]
 
 

@@ -254,6 +254,8 @@ def object_code(ir: str, target: Target, level: int = 1) -> bytes:
 
 def object_codes(irs: Sequence[str], target: Target, level: int = 1) -> list[bytes]:
     """The machine code of several modules, made by several threads."""
+    if not irs:
+        return []  # and LLVM need not be loaded
     codes = [b""] * len(irs)
     errors: list[Exception] = []
     # A list's iterator may be shared by threads. The largest goes first, so that none is left to the end.
@@ -425,18 +427,13 @@ def code_key(source: str, target: Target, level: int = 1) -> bytes:
 
 
 def kept(
-    key: bytes, ir: Callable[[], str | Sequence[str]], names: Sequence[str], target: Target, level: int = 1
+    key: bytes, parts: Callable[[], Sequence[str]], names: Sequence[str], target: Target, level: int = 1
 ) -> Loaded:
     """Machine code in memory: out of the cache folder, or made and kept there.
 
     Arguments:
         key: its `code_key`.
-        ir: gives the code in LLVM's language, one module or several.
+        parts: gives the code in LLVM's language; see `machine_code`.
         names, target, level: see `machine_code`.
     """
-
-    def make() -> bytes:
-        parts = ir()
-        return machine_code([parts] if isinstance(parts, str) else parts, target, names, level)
-
-    return load(cache_folder.cached(key, make), names)
+    return load(cache_folder.cached(key, lambda: machine_code(parts(), target, names, level)), names)

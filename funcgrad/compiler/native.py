@@ -177,7 +177,7 @@ class Segment:
                 described(shape, x.dtype)
                 for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)
             ),
-            tuple([(*described(x.shape, x.dtype), x.tobytes()) for x in self.constants]),
+            tuple(self.constants),
             self.schedule.memory_plan.size,
             self.schedule.nanoseconds,
             tuple(range(first) if taken is None else taken),

@@ -486,7 +486,7 @@ class Pool:
         # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
         target = host_target()
         key = code_key("the pool, by condition" if by_condition else "the pool", target)
-        loaded = kept(key, lambda: pool_code(target, by_condition), names, target, level=0)
+        loaded = kept(key, lambda: [pool_code(target, by_condition)], names, target, level=0)
         loaded.keep()  # workers run in it until the process ends
         parallel, limit, reset, workers = (loaded.addresses[name] for name in names)
         self.address = parallel

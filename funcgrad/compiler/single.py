@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy
 
 from funcgrad.array import AbstractArray
+from funcgrad.compiler.identity import identity
 from funcgrad.compiler.lower_complex import supports
 from funcgrad.compiler.machine import Loaded, code_key, host_target, kept
 from funcgrad.core import Primitive
@@ -43,15 +44,12 @@ def loaded_single(program: Program, numbers: Sequence[bool]) -> Loaded:
         numbers: which of the operands are single numbers.
     """
 
-    def ir() -> str:
+    def parts() -> list[str]:
         from funcgrad.compiler.single_kernel import single_ir
 
-        return single_ir(program, numbers)
+        return [single_ir(program, numbers)]
 
-    return kept(kernel_key(program, numbers), ir, ["entry", "chunk"], host_target())
-
-
-def kernel_key(program: Program, numbers: Sequence[bool]) -> bytes:
-    """The key under which the code of `loaded_single` is kept."""
-    name = f"{program.name} {[str(x.dtype) for x in program.inputs]} {[bool(x) for x in numbers]}"
-    return code_key(name, host_target())
+    target = host_target()
+    known = identity(program)
+    assert known is not None, program
+    return kept(code_key(f"{known.hex()} {[*map(bool, numbers)]}", target), parts, ["entry", "chunk"], target)

@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
     Attributes:
         code: the key in the cache of the machine code.
         inputs, outputs: what the function takes and gives, besides what it gives back.
-        constants: arrays that the code reads: shape, dtype and bytes.
+        constants: arrays that the code reads, their elements in order.
         arena: how many bytes of memory it needs while it runs.
         nanoseconds: about how long it runs.
         taken: the numbers of the inputs that the code takes.
@@ -44,7 +44,7 @@ class Recipe(NamedTuple):
     code: bytes
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
-    constants: tuple[tuple[tuple[int, ...], str, bytes], ...]
+    constants: tuple[numpy.ndarray, ...]
     arena: int
     nanoseconds: float
     taken: tuple[int, ...]
@@ -54,12 +54,11 @@ class Recipe(NamedTuple):
     def function(self, loaded: Loaded) -> Callable[..., Any]:
         """The code as a function of buffers, which gives NotImplemented if they do not lie in memory as it wants."""
         keep_freed_memory()
-        constants = [numpy.frombuffer(x, dtypes.canonical(name)).reshape(shape) for shape, name, x in self.constants]
         return native_callable(
             loaded.addresses[ENTRY],
             self.inputs,
             self.outputs,
-            constants,
+            self.constants,
             self.arena,
             loaded,
             self.nanoseconds,
@@ -114,11 +113,15 @@ class Shelf:
         kept = None if self._key is None else cache.read(self._key)
         if kept is None:
             return None
-        recipe = Recipe(*marshal.loads(kept))
+        fields, constants = marshal.loads(kept)
+        arrays = [numpy.frombuffer(x, dtypes.canonical(name)).reshape(shape) for shape, name, x in constants]
+        recipe = Recipe(*fields)._replace(constants=tuple(arrays))
         code = cache.read(recipe.code)
         return None if code is None else (recipe, load(code, [ENTRY]))
 
     def put(self, recipe: Recipe) -> None:
         """Keeps a recipe."""
         if self._key is not None:
-            cache.write(self._key, marshal.dumps(tuple(recipe)))
+            fields: Any = tuple(recipe._replace(constants=()))
+            constants = [(*described(x.shape, x.dtype), x.tobytes()) for x in recipe.constants]
+            cache.write(self._key, marshal.dumps((fields, constants)))

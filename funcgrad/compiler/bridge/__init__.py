@@ -88,7 +88,8 @@ class Bridge:
 
     def __init__(self):
         target = host_target()
-        self._code = kept(code_key("the builtin", target), builtin_ir, ["call", "free_arenas"], target)
+        key = code_key("the builtin", target)
+        self._code = kept(key, lambda: [builtin_ir()], ["call", "free_arenas"], target)
         api = ctypes.pythonapi
         functions = {
             "new_object": api.PyType_GenericAlloc,

@@ -40,7 +40,7 @@ from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
 from funcgrad.compiler.machine import code_key, host_target, kept
 from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
-from funcgrad.program import Equation, LinearStep, Program, Record, StageTracer, Variable
+from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
 
 MOST_OPERANDS = 3
 OTHER_DTYPE = 24  # the place of dtypes whose numbers NumPy gives out at run time, of which there is one
@@ -160,11 +160,6 @@ def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
     return expanded("\n".join(parts), names)  # pyright: ignore[reportArgumentType]
 
 
-def builtins_key(stubs: Sequence[tuple[int, bool]]) -> bytes:
-    """The key under which the builtins are kept."""
-    return code_key(f"eager builtins {[*stubs]}", host_target())
-
-
 class Words:
     """A record in memory, whose words have names."""
 
@@ -191,19 +186,17 @@ class Entry:
         operands: the dtypes of the operands.
         result: the dtype of the result.
         make: makes the kernel for operands of which these are single numbers; None if there are no kernels.
-        program: what the kernels compute.
     """
 
-    __slots__ = ("codes", "make_kernel", "operands", "program", "result", "words")
+    __slots__ = ("codes", "make_kernel", "operands", "result", "words")
 
     def __init__(
         self,
         operands: Sequence[numpy.dtype],
         result: numpy.dtype,
         make: Callable[[Sequence[bool]], Any] | None,
-        program: Program | None = None,
     ):
-        self.operands, self.result, self.make_kernel, self.program = operands, result, make, program
+        self.operands, self.result, self.make_kernel = operands, result, make
         self.codes: list[object] = []
         dtype = operands[-1]
         known = {f"dtype{number}": id(x) for number, x in enumerate(operands)} | {"item": result.itemsize}
@@ -288,7 +281,8 @@ class EagerBridge:
         target = host_target()
         names = ["set_up", "function1", "functions", "primitive", "linear_step", "backward"]
         names += [f"method{number}" for number in range(len(stubs))]
-        self._code = kept(builtins_key(stubs), lambda: eager_ir(stubs, dual), names, target)
+        key = code_key(f"eager builtins {[*stubs]}", target)
+        self._code = kept(key, lambda: [eager_ir(stubs, dual)], names, target)
         self.stubs = tuple(stubs)
         api = ctypes.pythonapi
         functions = {
