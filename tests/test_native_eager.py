@@ -696,6 +696,36 @@ def test_a_process_may_fork_when_native_code_is_loaded():
         run(head + FORKING, FUNCGRAD_NATIVE_AFTER="30", FUNCGRAD_CACHE=cache)
 
 
+FORKING_MEANWHILE = """
+import os, threading, time
+import funcgrad as fg
+import funcgrad.compiler.eager as eager
+from funcgrad.compiler.counter import counter
+activate, begun = eager.activate, threading.Event()
+def slowly(*arguments):
+    begun.set()
+    time.sleep(0.2)
+    return activate(*arguments)
+eager.activate = slowly
+x = fg.array([1.0, 2.0])
+thread = threading.Thread(target=lambda: [x + x for _ in range(60)])
+thread.start()
+begun.wait()
+child = os.fork()
+assert (x + x).tolist() == [2, 4]
+assert counter.eager is not None
+if not child:
+    os._exit(0)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_may_fork_while_native_code_is_being_loaded():
+    run(FORKING_MEANWHILE, FUNCGRAD_NATIVE_AFTER="30")
+
+
 def test_large_arrays_count_more():
     code = (
         COUNTING[: COUNTING.index("x = fg")]

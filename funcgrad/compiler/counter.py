@@ -6,13 +6,12 @@ This is imported with the library, and so imports nothing that takes time.
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from funcgrad.array import ConcreteArray
+from funcgrad.compiler.locks import COMPILING
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.operators import METHODS
@@ -47,13 +46,6 @@ class Counter:
         self.python_call: Callable[..., Any] = Primitive.__call__
         self.eager: Any = None
         self._counting: list[str] = []
-        self._forget()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        """In a process that was forked there is no other thread that could be at it."""
-        self._activating = threading.RLock()
 
     def start(self) -> None:
         """Puts functions that count in the place of those that compute."""
@@ -84,7 +76,7 @@ class Counter:
             return
         # At once, and not in another thread meanwhile: from which operation on numbers are rounded in another way must
         # not depend on how busy the machine is.
-        with self._activating:
+        with COMPILING:
             self._activate()
 
     def _activate(self) -> None:

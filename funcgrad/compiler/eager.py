@@ -12,8 +12,6 @@ values goes through the call of a primitive.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
@@ -24,6 +22,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import Array, ConcreteArray
 from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
+from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
 from funcgrad.compiler.lower_elementwise import RULES
 from funcgrad.compiler.memory import keep_freed_memory
@@ -34,10 +33,6 @@ from funcgrad.core import Primitive
 from funcgrad.primitives.elementwise import select, stop_gradient
 from funcgrad.primitives.operators import FUNCTIONS, METHODS, Composed, Direct, PrimitiveOf, always
 from funcgrad.program import LinearStep
-
-_making = threading.RLock()  # one thread at a time makes kernels, and never while the process forks
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 ASKED_OFTEN = 20  # a kernel is made when it is asked for so often
 CANONICAL = frozenset(map(id, dtypes.ALL))
@@ -144,7 +139,7 @@ class Eager:
         asked = self._asked.get(key, 0)
         self._asked[key] = count = asked + 1 + max(x.size for x in operands if isinstance(x, ConcreteArray)) // 1000
         if asked < often <= count or not often:
-            with _making:
+            with COMPILING:
                 entry.make(are_numbers)
             return True
         return False

@@ -27,13 +27,8 @@ from funcgrad.compiler import cache as cache_folder
 from funcgrad.compiler.cache import llvm_files, sha256
 from funcgrad.compiler.float16 import FLOAT16_CODE, FLOAT16_FUNCTIONS
 from funcgrad.compiler.image import MAGIC, Mapped, are_images_supported, linked
+from funcgrad.compiler.locks import LLVM
 from funcgrad.config import config
-
-# LLVM is called by one thread at a time, and never while the process forks: a child must not inherit it half way
-# through.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 _to_be_freed: list[Any] = []  # what was let go while another thread had the lock
 
@@ -149,7 +144,7 @@ def _started(thread: threading.Thread) -> bool:
 
 
 def _load_llvm() -> None:
-    with _lock:
+    with LLVM:
         for path in llvm_files():
             if not path.endswith(".py"):
                 ctypes.CDLL(None).dlopen(os.fsencode(path), ctypes.c_int(os.RTLD_NOW))
@@ -157,7 +152,7 @@ def _load_llvm() -> None:
 
 
 def _host_says_llvm() -> Target:
-    with _lock:
+    with LLVM:
         llvm = _llvm()
         # On Windows, too, the loader takes the format of object files that Linux has.
         triple = llvm.get_process_triple() + ("-elf" if os.name == "nt" else "")
@@ -269,7 +264,7 @@ def object_codes(irs: Sequence[str], target: Target, level: int = 1) -> list[byt
         except Exception as error:
             errors.append(error)
 
-    with _lock:
+    with LLVM:
         helpers = [threading.Thread(target=work, args=(n,)) for n in range(1, min(config.threads, len(irs)))]
         started = [helper for helper in helpers if _started(helper)]
         work(0)
@@ -303,7 +298,7 @@ def _emit_object(module: Any, machine: Any) -> bytes:
 
 def assembly(ir: str, target: Target, level: int = 1) -> str:
     """The machine code that `object_code` makes, as text to be read."""
-    with _lock:
+    with LLVM:
         machine = _target_machine(target, level)
         return _emitted(ir, machine, lambda module, machine: machine.emit_assembly(module))
 
@@ -316,7 +311,7 @@ class LoadedByLLVM:
     def __init__(self, tracker: Any, addresses: dict[str, int]):
         self._tracker, self.addresses = tracker, addresses
 
-    def __del__(self, lock: Any = _lock, to_be_freed: list[Any] = _to_be_freed):
+    def __del__(self, lock: Any = LLVM, to_be_freed: list[Any] = _to_be_freed):
         # LLVM is called here as well, but whoever lets go of an object at some moment must not have to wait.
         if lock.acquire(blocking=False):
             try:
@@ -405,7 +400,7 @@ def load(code: bytes, names: Sequence[str]) -> Loaded:
     image = None if packed or not are_images_supported() else linked(objects, names)
     if image is not None:
         return Mapped(image)
-    with _lock:
+    with LLVM:
         _to_be_freed.clear()
         builder = _llvm().JITLibraryBuilder().add_current_process()
         for part in objects:

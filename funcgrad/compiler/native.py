@@ -7,8 +7,6 @@ rules of its primitives. What comes out is again a Program, in which one equatio
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +20,7 @@ from funcgrad.compiler.expand import expanded
 from funcgrad.compiler.expressions import Buffer, forget_expressions
 from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
+from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.machine import Loaded, assembly, code_key, host_target, kept
 from funcgrad.compiler.module import UNNAMED, Module
@@ -38,12 +37,6 @@ from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.primitives.shapes import reshape
 from funcgrad.program import Equation, Program, Variable
-
-_compiling = threading.RLock()  # expressions are interned in tables that all threads share
-if hasattr(os, "register_at_fork"):  # a child must not inherit them half made, with nobody there to go on
-    os.register_at_fork(
-        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
-    )
 
 
 def is_native(equation: Equation) -> bool:
@@ -91,7 +84,7 @@ class Segment:
         self.program, self.target = program, host_target()
         self._loaded: Loaded | None = None
         self._run: Callable[..., Any] | None = None
-        with _compiling:
+        with COMPILING:
             buffers = Buffers()
             inputs = [buffer_for(x, f"in{n}") for n, x in enumerate(program.inputs)]
             outputs = [buffer_for(x, f"out{n}") for n, x in enumerate(program.outputs)]
@@ -148,7 +141,7 @@ class Segment:
 
     def code(self) -> Loaded:
         """Its machine code in memory."""
-        with _compiling:
+        with COMPILING:
             if self._loaded is None:
                 self._loaded = kept(self._key, self._module.parts, [ENTRY], self.target, LEVEL)
             return self._loaded

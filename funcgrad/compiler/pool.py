@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from functools import cache
 
+from funcgrad.compiler.locks import POOL
 from funcgrad.compiler.machine import Target, code_key, host_target, kept
 from funcgrad.config import config
 
@@ -500,11 +500,6 @@ class Pool:
             os.register_at_fork(after_in_child=forget)
 
 
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-
-
 @cache
 def _the_pool() -> Pool:
     pool = Pool(config.threads)
@@ -514,7 +509,7 @@ def _the_pool() -> Pool:
 
 def pool() -> Pool:
     """The pool of this process, of `fg.config.threads` threads. They are started by the first job that wants them."""
-    with _lock:
+    with POOL:
         return _the_pool()
 
 

@@ -24,11 +24,11 @@ from funcgrad.compiler.expressions import (
     load,
 )
 from funcgrad.compiler.llvm import kernel_text
+from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
 from funcgrad.compiler.lower_complex import Complex, Value, lower
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.module import Module
-from funcgrad.compiler.native import _compiling
 from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
 from funcgrad.program import Program, Variable
 
@@ -96,7 +96,7 @@ def single_ir(program: Program, numbers: Sequence[bool]) -> str:
     `void entry(ptr context, i64 low, i64 high)` computes; `context` points to the addresses of the operands and of the
     result. `i64 chunk()` says how many elements are worth another thread.
     """
-    with _compiling:
+    with COMPILING:
         kernel = single_kernel(program, numbers)
         work = sum(1 for _ in expressions_in(kernel.body))
         chunk = max(LEAST_CHUNK, ELEMENTS_A_CHUNK * LITTLE_WORK // max(work, LITTLE_WORK))

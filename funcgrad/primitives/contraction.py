@@ -6,10 +6,9 @@ side by side. The result has the batch axes first, then what is left of `x`, the
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
-
-import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray
@@ -69,7 +68,7 @@ def _plan(ndim_x: int, ndim_y: int, dimension_numbers: DimensionNumbers) -> tupl
     free_x, free_y = _free_axes(ndim_x, contract_x, batch_x), _free_axes(ndim_y, contract_y, batch_y)
     order_x, order_y = (*batch_x, *free_x, *contract_x), (*batch_y, *contract_y, *free_y)
     is_matrix_product = (len(free_x), len(free_y), len(contract_x)) == (1, 1, 1)
-    is_plain = is_matrix_product and not batch_x
+    is_plain = not batch_x and len(contract_x) == 1 and max(len(free_x), len(free_y)) <= 1  # vectors as well
     return (
         None if order_x == tuple(range(ndim_x)) else order_x,
         None if order_y == tuple(range(ndim_y)) else order_y,
@@ -125,7 +124,7 @@ def _evaluate(x, y, *, dimension_numbers, preferred_element_type=None):
         free_y = y.shape[batch + contract :]
         if shared != y.shape[batch : batch + contract]:
             raise ValueError("contracted lengths differ")  # explained by the abstract rule
-        rows, inner, columns = (int(numpy.prod(s, dtype=int)) for s in (free_x, shared, free_y))
+        rows, inner, columns = math.prod(free_x), math.prod(shared), math.prod(free_y)
         result = array_module(x).matmul(x.reshape(*batch_shape, rows, inner), y.reshape(*batch_shape, inner, columns))
         result = result.reshape((*batch_shape, *free_x, *free_y))
     return result.astype(preferred_element_type or dtype, copy=False) if widened else result
