@@ -13,7 +13,7 @@ To read about native code from its beginning to its end:
     fuse.py, elements.py                 which equations are computed together, and what one element of each is
     expressions.py, loops.py, kernels.py the loops that compute them, as data
     schedule.py, memory.py               the steps in order, and where the values between them live
-    in_place.py                          which results may have the memory of donated arguments
+    in_place.py                          which values may be in one place of memory
     llvm.py, entry.py, contraction/      all of that in LLVM's language
     machine.py, image.py, cache.py       machine code
     bridge/, pool.py                     how Python calls it, and how threads share it

@@ -200,7 +200,7 @@ def _parts_of_schedule(schedule: Schedule) -> Iterator[Part]:
                 what, flops = after.what.replace("kernel", "product"), 2 * product.cost + after.flops
                 yield Part(what, flops, read + after.bytes_read, after.bytes_written, width)
         elif isinstance(step, Copy):
-            size = step.source.size * step.source.dtype.itemsize
+            size = 0 if step.is_there else step.source.size * step.source.dtype.itemsize
             yield Part(f"copy to {step.target.name}", 0, size, size)
         elif isinstance(step, Repeat):
             yield from (part.repeated(step.length) for part in _parts_of_schedule(step.body))

@@ -33,6 +33,7 @@ class EntryWriter:
         self.count = 0
         self.block = "entry"
         self.tables: dict[tuple[int, ...], str] = {}
+        self.from_outside: set[str] = set()  # the addresses of arguments, results and constants
 
     def text(self) -> str:
         widest = max(map(slots_of, self.schedule.all_steps()), default=1)
@@ -42,6 +43,7 @@ class EntryWriter:
         for number, buffer in enumerate(self.table):
             if buffer in used:
                 places[buffer] = self.from_table(number)
+        self.from_outside = {*places.values()}
         arena = self.from_table(len(self.table))
         self.parallel = self.from_table(len(self.table) + 1)
         self.write(self.schedule, places, arena)
@@ -76,6 +78,8 @@ class EntryWriter:
         places = dict(places)
         for buffer, offset in schedule.offsets.items():
             places[buffer] = self.line(f"getelementptr i8, ptr {arena}, i64 {offset}") if offset else arena
+        for buffer, place in schedule.uses.place.items():
+            places[buffer] = places[place]
         for step in schedule.steps:
             self.write_step(step, places)
 
@@ -85,7 +89,7 @@ class EntryWriter:
         elif isinstance(step, Multiply):
             self.write_product(step, places)
         elif isinstance(step, Copy):
-            self.copy(step.target, places[step.target], places[step.source])
+            self.write_copy(step.source, step.target, places, step.run)
         elif isinstance(step, Repeat):
             self.write_repeat(step, places)
         elif isinstance(step, While):
@@ -136,22 +140,63 @@ class EntryWriter:
     def memcpy(self) -> str:
         return self.writer.intrinsic("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
 
+    def write_copy(self, source: Buffer, target: Buffer, places: Places, run: Run | None = None) -> None:
+        """Copy a buffer, unless it is there. Of an argument and a result, that is known when the function is called."""
+        here, there = places[source], places[target]
+        if here == there:
+            return
+        after = ""
+        if {here, there} <= self.from_outside:
+            differ, copying, after = self.line(f"icmp ne ptr {here}, {there}"), self.label(), self.label()
+            self.do(f"br i1 {differ}, label %{copying}, label %{after}")
+            self.start_block(copying)
+        if run is None:
+            self.copy(target, there, here)
+        else:
+            self.write_run(run, places)
+        if after:
+            self.do(f"br label %{after}")
+            self.start_block(after)
+
     def copy(self, buffer: Buffer, target: str, source: str) -> None:
         size = buffer.size * buffer.dtype.itemsize
         if size:
             memcpy = self.memcpy()
             self.do(f"call void @{memcpy}(ptr {target}, ptr {source}, i64 {size}, i1 false)")
 
-    # Loops. What is handed on stands in two places in turn, so that a step reads one and writes the other.
+    # Loops. What is handed on, and not updated in place, stands in two places in turn, so that a step reads one and
+    # writes the other.
 
-    def carry_names(self, carries: Sequence[Carry]) -> list[tuple[str, str, str]]:
-        return [(self.name(), self.name(), self.name()) for _ in carries]
+    def begin_carries(self, carries: Sequence[Carry], places: Places) -> tuple[list[tuple[str, ...]], Places]:
+        """The names of places that change from step to step, and the places inside of the loop."""
+        names: list[tuple[str, ...]] = []
+        inner = dict(places)
+        for carry in carries:
+            if carry.in_place:
+                self.write_copy(carry.initial, carry.result, places)
+                names.append(())
+                inner[carry.current] = inner[carry.following] = places[carry.result]
+            else:
+                names.append((self.name(), self.name(), self.name()))
+                inner[carry.current], inner[carry.following], _ = names[-1]
+        return names, inner
+
+    def end_carries(
+        self, carries: Sequence[Carry], names: Sequence[tuple[str, ...]], places: Places, last: int
+    ) -> None:
+        """Copy values to where results belong; `last` says which of their places has the last one."""
+        for carry, own in zip(carries, names, strict=True):
+            if own:
+                self.copy(carry.result, places[carry.result], own[last])
 
     def carry_heads(
-        self, carries: Sequence[Carry], names: Sequence[tuple[str, str, str]], places: Places, before: str, latch: str
+        self, carries: Sequence[Carry], names: Sequence[tuple[str, ...]], places: Places, before: str, latch: str
     ) -> list[str]:
         heads = []
-        for carry, (current, following, other) in zip(carries, names, strict=True):
+        for carry, own in zip(carries, names, strict=True):
+            if not own:
+                continue
+            current, following, other = own
             one, two = (places[x] for x in carry.places)
             heads += [
                 f"  {current} = phi ptr [ {places[carry.initial]}, %{before} ], [ {following}, %{latch} ]",
@@ -163,15 +208,12 @@ class EntryWriter:
     def write_repeat(self, step: Repeat, places: Places) -> None:
         if not step.length:
             for carry in step.carries:
-                self.copy(carry.result, places[carry.result], places[carry.initial])
+                self.write_copy(carry.initial, carry.result, places)
             return
+        names, inner = self.begin_carries(step.carries, places)
         before, head, after = self.block, self.label(), self.label()
         outer, self.lines = self.lines, []
         number, following = self.name(), self.name()
-        names = self.carry_names(step.carries)
-        inner = dict(places)
-        for carry, (current, target, _) in zip(step.carries, names, strict=True):
-            inner[carry.current], inner[carry.following] = current, target
         self.block = head
         turn = self.line(f"sub i64 {step.length - 1}, {number}") if step.reverse else number
         for whole, part in step.slices:
@@ -189,16 +231,12 @@ class EntryWriter:
         self.do(f"{number} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]")
         self.lines += [*self.carry_heads(step.carries, names, places, before, latch), *body]
         self.start_block(after)
-        for carry, (_, last, _) in zip(step.carries, names, strict=True):
-            self.copy(carry.result, places[carry.result], last)
+        self.end_carries(step.carries, names, places, 1)
 
     def write_while(self, step: While, places: Places) -> None:
+        names, inner = self.begin_carries(step.carries, places)
         before, head, inside, after = self.block, self.label(), self.label(), self.label()
         outer, self.lines = self.lines, []
-        names = self.carry_names(step.carries)
-        inner = dict(places)
-        for carry, (current, target, _) in zip(step.carries, names, strict=True):
-            inner[carry.current], inner[carry.following] = current, target
         self.block = head
         self.write(step.condition, inner, places[step.room])
         flag = self.line(f"load i8, ptr {places[step.flag]}, align 1")
@@ -213,8 +251,7 @@ class EntryWriter:
         self.lines.append(f"{head}:")
         self.lines += [*self.carry_heads(step.carries, names, places, before, latch), *body]
         self.start_block(after)
-        for carry, (current, _, _) in zip(step.carries, names, strict=True):
-            self.copy(carry.result, places[carry.result], current)
+        self.end_carries(step.carries, names, places, 0)
 
     def write_branch(self, step: Branch, places: Places) -> None:
         bits = 8 * step.index.dtype.itemsize

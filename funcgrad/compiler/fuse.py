@@ -24,7 +24,7 @@ from typing import Any
 
 from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
-from funcgrad.compiler.elements import LOOKUPS, Indices, broadcast_index, element_rule, movement_rule
+from funcgrad.compiler.elements import LOOKUPS, SINGLE_WRITES, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.expand import expanded_program
 from funcgrad.compiler.expressions import Axis, Buffer, constant_index, flatten, load
 from funcgrad.compiler.join import Joiner
@@ -36,7 +36,7 @@ from funcgrad.compiler.simplify import uniform_number
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.counting import iota
 from funcgrad.primitives.elementwise import stop_gradient
-from funcgrad.primitives.movement import concatenate
+from funcgrad.primitives.movement import concatenate, dynamic_update_slice
 from funcgrad.program import Equation, Program, Variable
 
 LONGEST_ROW = 1 << 18  # elements of a row that is gone through several times
@@ -91,7 +91,21 @@ class Fuser:
         self.sort_members()
         for cluster in self.clusters:
             cluster.divide_last_axis()
+        self.update_last()
         self.clusters = self.in_order()
+
+    def update_last(self) -> None:
+        """Let an array be updated after all others have read it, if they do not read the updated one: then it may be
+        updated in place."""
+        for cluster in self.clusters:
+            (equation, *_) = cluster.level
+            if not cluster.alone or equation.primitive not in UPDATES:
+                continue
+            updated = equation.operands[0]
+            for other in self.clusters:
+                is_reader = other is not cluster and any(read.variable is updated for read in other.reads)
+                if is_reader and not other.needs & cluster.bits:
+                    self.require(cluster, other)
 
     def sort_members(self) -> None:
         """Bring the members of clusters into the order of the Program again, the last first."""
@@ -437,6 +451,10 @@ QUICK = frozenset(
     + [ew.eq, ew.ne, ew.lt, ew.le, ew.gt, ew.ge, ew.not_, ew.xor]
 )
 """Primitives that cost next to nothing beside reading their operands."""
+
+
+UPDATES = frozenset([dynamic_update_slice, *SINGLE_WRITES])
+"""Primitives whose result is their first operand but for some elements."""
 
 
 def fuse(program: Program) -> Fuser:

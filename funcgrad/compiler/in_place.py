@@ -1,61 +1,89 @@
-"""Which results may be written where an argument was.
+"""Which values may be in one place of memory: one that is written where another one was, as that is read for the last
+time.
 
-The memory of a donated argument is free for a result from the moment on at which the argument is read for the last
-time. The code is the same either way: it writes a result wherever it is told to, and the bridge tells it when it is
-called, for only then is it known who else has the argument.
+So an update at an index costs the update and no copy of the array: between the kernels of a Program, from one step of a
+loop to the next, and from a donated argument to a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from funcgrad.compiler.expressions import Axis, Buffer, Index
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
-from funcgrad.compiler.schedule import Multiply, Run, Schedule
 
 
-def in_place_pairs(
-    schedule: Schedule, inputs: Iterable[Buffer], outputs: Iterable[Buffer]
-) -> list[tuple[Buffer, Buffer]]:
-    """The pairs of an input and an output such that the output may be written into the memory of the input; of
-    an output, those first whose input is read last, so that as few inputs as possible wait for an output.
+class Uses:
+    """When the steps of a schedule use each buffer, and which buffers are in one place.
 
-    That is so if all that reads the input comes before the first step that does anything with the output. It may be
-    that step itself, if it computes each element from the one that it replaces.
+    A step says with `may_share(given, made)` whether it may write one buffer where another one is that it reads, and
+    with `updates` for which pairs of buffers it saves something then.
+
+    Attributes:
+        first, last: the numbers of the steps that use what is at a place, by the buffer that the place is named after.
+        place: the place of each buffer.
     """
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for number, step in enumerate(schedule.steps):
-        for buffer in step.buffers:
-            first.setdefault(buffer, number)
-            last[buffer] = number
 
-    elements_of = cache(Elements)
+    def __init__(self, steps: Sequence[Any]):
+        self.steps = steps
+        self.first: dict[Buffer, int] = {}
+        self.last: dict[Buffer, int] = {}
+        for number, step in enumerate(steps):
+            for buffer in step.buffers:
+                self.first.setdefault(buffer, number)
+                self.last[buffer] = number
+        self.place = {x: x for x in self.first}
 
-    def may_share(given: Buffer, made: Buffer) -> bool:
-        if made not in first:
+    def share(self, fixed: Container[Buffer]) -> None:
+        """Put values that are updated, and not needed any more, where the updated ones will be; not those in `fixed`,
+        which come from outside."""
+        for number in range(len(self.steps) - 1, -1, -1):
+            for given, made in self.steps[number].updates:
+                if given not in self.place or made not in self.place:
+                    continue  # a branch need not use all that it is given
+                old, new = self.place[given], self.place[made]
+                dies_here = old not in fixed and self.last[old] == self.first[new] == number
+                if old is not new and dies_here and self.may_share(given, made):
+                    self.first[new] = self.first.pop(old)
+                    del self.last[old]
+                    self.place |= {x: new for x, place in self.place.items() if place is old}
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        """Whether `made` may be written into the memory of `given`.
+
+        That is so if all that reads the latter comes before the first step that does anything with the former. It may
+        be that step itself, if it computes each element from the one that it replaces.
+        """
+        if made not in self.place:
             return False
-        read, written = last.get(given, -1), first[made]
+        old, new = self.place.get(given, given), self.place[made]
+        read, written = self.last.get(old, -1), self.first[new]
         if read != written:
             return read < written
-        step = schedule.steps[written]
-        if isinstance(step, Multiply) and step.epilogue is not None:
-            is_operand = given in (step.product.a, step.product.b)
-            return not is_operand and elements_of(step.epilogue).replaces(given, made)
-        return isinstance(step, Run) and elements_of(step.kernel).replaces(given, made)
+        step = self.steps[written]
+        there = dict.fromkeys(step.buffers)
+        pairs = [(x, y) for x in there if self.place[x] is old for y in there if self.place[y] is new]
+        return len(pairs) == 1 and step.may_share(*pairs[0])
 
+
+def in_place_pairs(uses: Uses, inputs: Iterable[Buffer], outputs: Iterable[Buffer]) -> list[tuple[Buffer, Buffer]]:
+    """The pairs of an input and an output such that the output may be written into the memory of the input, if that is
+    donated; of an output, those first whose input is read last, so that as few inputs as possible wait for an output.
+
+    The code is the same either way: it writes a result wherever it is told to, and the bridge tells it when it is
+    called, for only then is it known who else has the argument.
+    """
     of_kind: dict[Any, list[Buffer]] = {}
     for given in inputs:
         of_kind.setdefault((given.size, given.dtype), []).append(given)
     for found in of_kind.values():
-        found.sort(key=lambda x: -last.get(x, -1))
+        found.sort(key=lambda x: -uses.last.get(x, -1))
     return [
         (given, made)
         for made in outputs
         for given in of_kind.get((made.size, made.dtype), ())
-        if may_share(given, made)
+        if uses.may_share(given, made)
     ]
 
 

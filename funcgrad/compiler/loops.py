@@ -89,7 +89,12 @@ Statement = Loop | Store | Accumulate | Turn | Prefetch
 
 
 class Kernel:
-    """A function over buffers: `arguments` are those that it reads or writes, `written` the latter."""
+    """A function over buffers: `arguments` are those that it reads or writes, `written` the latter.
+
+    If it does nothing but copy a buffer to another one, `copies` are these two.
+    """
+
+    copies: tuple[Buffer, Buffer] | None = None
 
     def __init__(
         self, arguments: Sequence[Buffer], written: Sequence[Buffer], body: list[Statement], name: str = "kernel"

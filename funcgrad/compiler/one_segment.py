@@ -51,6 +51,6 @@ def _in_place(segment: Segment, taken: Sequence[int]) -> dict[int, tuple[int, ..
     inputs = {named[f"in{n}"]: place for n, place in enumerate(taken) if f"in{n}" in named}
     outputs = {named[f"out{n}"]: n for n in range(len(segment.program.outputs)) if f"out{n}" in named}
     found: dict[int, tuple[int, ...]] = {}
-    for given, made in in_place_pairs(segment.schedule, inputs, outputs):
+    for given, made in in_place_pairs(segment.schedule.uses, inputs, outputs):
         found[outputs[made]] = (*found.get(outputs[made], ()), inputs[given])
     return found

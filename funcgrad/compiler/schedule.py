@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from funcgrad.compiler.clusters import Cluster
 from funcgrad.compiler.epilogues import epilogue_of
 from funcgrad.compiler.expressions import Buffer
 from funcgrad.compiler.fuse import Fuser, fuse
+from funcgrad.compiler.in_place import Elements, Uses
 from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
 from funcgrad.compiler.loops import Kernel, Loop
 from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
+from funcgrad.compiler.nests import copying
 from funcgrad.compiler.prefetch import with_prefetches
 from funcgrad.compiler.products import Convolution, Product
 from funcgrad.compiler.simplify import simplified
@@ -35,6 +38,8 @@ ELEMENTS_A_CHUNK = 1 << 15  # from so much work on another thread may take a par
 class Run:
     """Run a kernel; `count` is the length of its parallel loop, of which `grain` steps or more go to one thread."""
 
+    updates = ()
+
     def __init__(self, kernel: Kernel):
         self.kernel, self.symbol = kernel, ""
         loop = kernel.parallel
@@ -43,6 +48,14 @@ class Run:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         return self.kernel.arguments
+
+    @cached_property
+    def elements(self) -> Elements:
+        return Elements(self.kernel)
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        """Whether it may write one buffer where another one is that it reads."""
+        return self.elements.replaces(given, made)
 
     @property
     def nanoseconds(self) -> float:
@@ -55,6 +68,8 @@ class Run:
 
 class Multiply:
     """Compute a product of matrices or a convolution. With an `epilogue`, that kernel gets the result part by part."""
+
+    updates = ()
 
     def __init__(self, product: Product | Convolution, epilogue: Kernel | None = None):
         self.product, self.symbol = product, ""
@@ -70,6 +85,10 @@ class Multiply:
         product = self.product
         return (product.a, product.b, *self.results, product.scratch)
 
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        is_operand = given in (self.product.a, self.product.b)
+        return self.epilogue is not None and not is_operand and Elements(self.epilogue).replaces(given, made)
+
     @property
     def nanoseconds(self) -> float:
         return 10 + self.product.cost / 30 + (Run(self.epilogue).nanoseconds if self.epilogue else 0)
@@ -81,28 +100,61 @@ class Multiply:
 
 
 class Copy:
-    """Copy one buffer to another one."""
+    """Copy one buffer to another one, unless both are in one place; a large one with the kernel of `run`."""
 
     def __init__(self, source: Buffer, target: Buffer):
         self.source, self.target = source, target
         self.buffers = (source, target)
+        self.updates = (self.buffers,)
         self.nanoseconds = 10 + source.size / 10
+        self.run = Run(copying(source, target)) if source.size > ELEMENTS_A_CHUNK else None
+
+        self.is_there = False  # whether both are known to be in one place
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        return True
+
+    def leave_out(self) -> None:
+        """Note that there is nothing to do."""
+        self.is_there, self.run = True, None
 
     def lines(self, indent: str) -> list[str]:
+        if self.is_there:
+            return [f"{indent}{self.target.name} is where {self.source.name} is"]
         return [f"{indent}copy {self.source.name} to {self.target.name}"]
 
 
 class Carry:
     """A value that a loop hands on from step to step.
 
-    A step reads `current` and writes `following`, which are two places in turn; the first step reads `initial`, and
-    after the last one the value is copied to `result`.
+    A step reads `current` and writes `following`. If it may do that `in_place`, both are where `result` is, to which
+    `initial` is copied before. Else they are two places in turn; the first step reads `initial`, and after the last one
+    the value is copied to `result`.
     """
 
     def __init__(self, initial: Buffer, result: Buffer):
         self.initial, self.result = initial, result
         self.current, self.following = like(result, "current"), like(result, "next")
         self.places = like(result, "one"), like(result, "other")
+        self.in_place = False
+
+    @property
+    def around(self) -> tuple[Buffer, ...]:
+        """The buffers around a loop that it needs."""
+        return (self.initial, self.result) if self.in_place else (self.initial, self.result, *self.places)
+
+
+def settle(carries: Sequence[Carry], body: Schedule) -> None:
+    """Find out which of the values that a loop hands on may be updated in place."""
+    for carry in carries:
+        carry.in_place = body.uses.may_share(carry.current, carry.following)
+        if carry.in_place:
+            body.leave_out_copies([carry.current, carry.following])
+
+
+def updates_of(carries: Sequence[Carry]) -> list[tuple[Buffer, Buffer]]:
+    """What a loop begins with and what it ends with, which may be in one place."""
+    return [(carry.initial, carry.result) for carry in carries]
 
 
 class Repeat:
@@ -118,6 +170,8 @@ class Repeat:
     ):
         self.length, self.reverse, self.body = length, reverse, body
         self.carries, self.slices = carries, slices
+        self.updates = updates_of(carries)
+        settle(carries, body)
         self.room = Buffer(body.memory_plan.size, bool_, "room")
 
     @property
@@ -127,6 +181,9 @@ class Repeat:
         }
         outside = [x for x in self.body.outside if x not in own]
         return [*outside, *carried(self.carries), *(whole for whole, _ in self.slices), self.room]
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        return (given, made) in self.updates and self.buffers.count(given) == self.buffers.count(made) == 1
 
     @property
     def nanoseconds(self) -> float:
@@ -142,6 +199,8 @@ class While:
 
     def __init__(self, condition: Schedule, flag: Buffer, body: Schedule, carries: Sequence[Carry]):
         self.condition, self.flag, self.body, self.carries = condition, flag, body, carries
+        self.updates = updates_of(carries)
+        settle(carries, body)
         self.room = Buffer(max(condition.memory_plan.size, body.memory_plan.size), bool_, "room")
 
     @property
@@ -149,6 +208,9 @@ class While:
         own = {x for carry in self.carries for x in (carry.current, carry.following)}
         outside = [x for x in (*self.condition.outside, *self.body.outside) if x not in own]
         return [*outside, *carried(self.carries), self.flag, self.room]
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        return (given, made) in self.updates and self.buffers.count(given) == self.buffers.count(made) == 1
 
     @property
     def nanoseconds(self) -> float:
@@ -162,13 +224,19 @@ class While:
 class Branch:
     """Run the schedule that `index` names."""
 
-    def __init__(self, index: Buffer, branches: Sequence[Schedule]):
+    def __init__(
+        self, index: Buffer, branches: Sequence[Schedule], operands: Sequence[Buffer], results: Sequence[Buffer]
+    ):
         self.index, self.branches = index, branches
+        self.updates = [(x, y) for y in results for x in operands if (x.size, x.dtype) == (y.size, y.dtype)]
         self.room = Buffer(max(x.memory_plan.size for x in branches), bool_, "room")
 
     @property
     def buffers(self) -> list[Buffer]:
         return [self.index, *(x for branch in self.branches for x in branch.outside), self.room]
+
+    def may_share(self, given: Buffer, made: Buffer) -> bool:
+        return given is not self.index and all(branch.uses.may_share(given, made) for branch in self.branches)
 
     @property
     def nanoseconds(self) -> float:
@@ -191,7 +259,7 @@ def like(buffer: Any, name: str) -> Buffer:
 
 def carried(carries: Sequence[Carry]) -> list[Buffer]:
     """The buffers around a loop that its carries need."""
-    return [x for carry in carries for x in (carry.initial, carry.result, *carry.places)]
+    return [x for carry in carries for x in carry.around]
 
 
 class Schedule:
@@ -200,12 +268,12 @@ class Schedule:
     Attributes:
         steps: what is done, in order.
         outside: the buffers that it uses and that somebody else provides.
+        uses: when each buffer is used, and which are in one place.
         memory_plan, offsets: the places of all others, in bytes from the beginning of its part of the arena.
     """
 
     def __init__(self, program: Program, inputs: Sequence[Buffer], outputs: Sequence[Buffer], buffers: Buffers):
         self.steps: list[Step] = []
-        self.outside: dict[Buffer, None] = {}
         given = {*inputs, *outputs}
         buffers.of |= zip(program.inputs, inputs, strict=True)
         copies = []
@@ -220,19 +288,27 @@ class Schedule:
         self.place(given, buffers)
 
     def place(self, given: set[Buffer], buffers: Buffers) -> None:
-        constants = buffers.constants
-        first: dict[Buffer, int] = {}
-        last: dict[Buffer, int] = {}
-        for number, step in enumerate(self.steps):
-            for buffer in step.buffers:
-                if buffer in given or buffer in constants:
-                    self.outside.setdefault(buffer)
-                else:
-                    first.setdefault(buffer, number)
-                    last[buffer] = number
-        lifetimes = [Lifetime(x.size * x.dtype.itemsize, first[x], last[x]) for x in first]
+        fixed = given | buffers.constants.keys()
+        self.uses = uses = Uses(self.steps)
+        self.outside = {x: None for x in uses.first if x in fixed}
+        uses.share(fixed)
+        for place in {place for x, place in uses.place.items() if x is not place}:
+            self.leave_out_copies([place])
+        own = [x for x in uses.first if x not in fixed]
+        lifetimes = [Lifetime(x.size * x.dtype.itemsize, uses.first[x], uses.last[x]) for x in own]
         self.memory_plan: MemoryPlan = plan(lifetimes)
-        self.offsets = dict(zip(first, self.memory_plan.offsets, strict=True))
+        self.offsets = dict(zip(own, self.memory_plan.offsets, strict=True))
+
+    def leave_out_copies(self, names: Sequence[Buffer]) -> None:
+        """Note that nothing need be copied between the places of these, which are one."""
+        places = {self.uses.place.get(x, x) for x in names}
+        there = [x for x, place in self.uses.place.items() if place in places]
+        for step in self.steps:
+            if isinstance(step, Copy) and {step.source, step.target} <= {*there}:
+                step.leave_out()
+            elif isinstance(step, Branch):
+                for branch in step.branches:
+                    branch.leave_out_copies(there)
 
     @property
     def nanoseconds(self) -> float:
@@ -242,6 +318,8 @@ class Schedule:
         """All steps, those in loops and branches too."""
         for step in self.steps:
             yield step
+            if isinstance(step, Copy) and step.run is not None:
+                yield step.run
             inside = [step.body] if isinstance(step, Repeat) else []
             if isinstance(step, While):
                 inside = [step.condition, step.body]
@@ -275,7 +353,8 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
         elif equation.primitive in STRUCTURES:
             yield structured(equation, buffers)
         else:
-            yield [Run(x) for x in SPECIAL[equation.primitive].kernels(equation, buffers)]
+            kernels = SPECIAL[equation.primitive].kernels(equation, buffers)
+            yield [Copy(*x.copies) if x.copies is not None else Run(x) for x in kernels]
 
 
 def product_of(equation: Equation, fuser: Fuser, buffers: Buffers) -> Product | Convolution:
@@ -309,7 +388,8 @@ def structured(equation: Equation, buffers: Buffers) -> list[Step]:
     results = [buffers[x] for x in equation.results]
     if isinstance(form, Choice):
         index, *rest = operands
-        return [Branch(index, [Schedule(simplified(x), rest, results, buffers.inside()) for x in form.branches])]
+        branches = [Schedule(simplified(x), rest, results, buffers.inside()) for x in form.branches]
+        return [Branch(index, branches, rest, results)]
     if isinstance(form, Condition):
         for_condition = operands[: form.condition_count]
         for_body = operands[form.condition_count : form.condition_count + form.body_count]

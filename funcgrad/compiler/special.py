@@ -176,7 +176,7 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
             place = flatten(index, x.shape)
             return [Store(buffers[result], place, convert(load(work, place), x.dtype))]
 
-        first = loops_over(x.shape, begin)
+        first = copied(buffers, x, result) if work is buffers[result] else loops_over(x.shape, begin)
         last = [] if dtype == x.dtype else loops_over(x.shape, finish)
         shape = tuple(numbers[0].shape) if numbers else ()
         left = left_axes(len(x.shape), axes)
