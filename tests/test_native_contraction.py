@@ -2,14 +2,16 @@
 
 import ctypes
 import dataclasses
+import re
 from functools import cache
 
 import ml_dtypes
 import numpy
 import pytest
 
-from funcgrad.compiler.contraction import ContractionSpec, contraction_ir, plan_contraction
+from funcgrad.compiler.contraction import ContractionSpec, contraction_ir, plan_contraction, write_contraction
 from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.module import Module
 
 FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 BITS = (512, 256, 128, 0)
@@ -190,6 +192,18 @@ def test_one_product_for_all_where_b_is_the_same():
     rows = plan_contraction(32, 20, 13, 9, (180, 9, 1), (0, 13, 1), None, "float32", target_of(256))
     together = plan_contraction(1, 640, 13, 9, (9, 1), (13, 1), None, "float32", target_of(256))
     assert rows.numbers[:17] == together.numbers[:17] and rows.tasks == together.tasks
+
+
+def test_all_products_of_a_kind_share_the_functions_of_tiles():
+    module = Module(target_of(512))
+    for number, scheme in enumerate(("packed", "panels", "in_place", "packed")):
+        write_contraction(module, ContractionSpec(*[numpy.dtype("float32")] * 3, scheme, name=f"product{number}"))
+    code = module.text()
+    names = re.findall(r"define internal void @(contraction_tile_\w+)", code)
+    assert len(names) == len(set(names))
+    assert len([name for name in names if "panel" in name]) == 4
+    # What a product has for itself is short.
+    assert all(len(x) < 12000 for x in module.functions if x.startswith("define void @product"))
 
 
 def test_results_of_other_dtypes():

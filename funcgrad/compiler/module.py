@@ -14,7 +14,23 @@ from funcgrad.compiler.machine import Target
 UNNAMED = "UNNAMED"
 NAME = re.compile(r"@([\w.]+)")  # of a function or a constant
 NAMED_BY_CONTENTS = re.compile(r"\b(?:kernel|product)\.[0-9a-f]{12}")
+SHARED = "contraction_"  # what the names of functions begin with that are the same in all Programs
 LARGE_FUNCTION = 8192  # characters; smaller ones are compiled together, since each module takes time of its own
+
+
+def name_of(function: str) -> str:
+    """The name of a function, from its text."""
+    return re.findall(NAME, function[: function.index("(")])[0]
+
+
+def bundles(functions: Sequence[str]) -> list[list[str]]:
+    """Small functions, some together."""
+    found: list[list[str]] = []
+    for text in functions:
+        if not found or sum(map(len, found[-1])) >= LARGE_FUNCTION:
+            found.append([])
+        found[-1].append(text)
+    return found
 
 
 def vector(kind: str, lanes: int) -> str:
@@ -145,18 +161,16 @@ class Module:
 
         Each has a large function or several small ones, and declares what it calls of others.
         """
-        headers = {re.findall(NAME, text)[0]: text[: text.index("{")].rstrip() for text in self.functions}
-        alone = [[text] for text in self.functions if len(text) >= LARGE_FUNCTION]
-        small = [text for text in self.functions if len(text) < LARGE_FUNCTION]
-        while small:
-            bundle = [small.pop()]
-            while small and sum(map(len, bundle)) < LARGE_FUNCTION:
-                bundle.append(small.pop())
-            alone.append(bundle)
-        return [self._part(functions, headers) for functions in alone]
+        headers = {name_of(text): text[: text.index("{")].rstrip() for text in self.functions}
+        parts = [[text] for text in self.functions if len(text) >= LARGE_FUNCTION]
+        small = {name_of(text): text for text in self.functions if len(text) < LARGE_FUNCTION}
+        # Those that other Programs have as well make parts of their own, always in the same order.
+        shared = sorted(name for name in small if name.startswith(SHARED))
+        parts += bundles([small.pop(name) for name in shared]) + bundles([*small.values()])
+        return [self._part(functions, headers) for functions in parts]
 
     def _part(self, functions: Sequence[str], headers: dict[str, str]) -> str:
-        own = {re.findall(NAME, text)[0] for text in functions}
+        own = set(map(name_of, functions))
         used = dict.fromkeys(name for text in functions for name in re.findall(NAME, text))
         declared = [self.declarations[name] for name in used if name in self.declarations]
         declared += [self.declarations["@" + name] for name in used if "@" + name in self.declarations]

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from funcgrad.compiler.contraction.frame import Frame
 from funcgrad.compiler.contraction.patches import place_of, write_turned
-from funcgrad.compiler.contraction.text import Function
+from funcgrad.compiler.contraction.text import Function, Number
 from funcgrad.compiler.module import has_masks, vector
 
 
@@ -26,7 +26,7 @@ def call_finish(
     stride: str,
     batch: tuple[str, str],
     r: str,
-    rows: int,
+    rows: Number,
     n0: str,
     n1: str,
 ) -> None:

@@ -110,11 +110,17 @@ class Function:
     # Control
 
     def loop(
-        self, low: Number, high: Number, step: Number, body: Body, carried: Sequence[tuple[str, str]] = ()
+        self,
+        low: Number,
+        high: Number,
+        step: Number | Callable[[], Number],
+        body: Body,
+        carried: Sequence[tuple[str, str]] = (),
     ) -> tuple[str, list[str]]:
         """`body(i, values)` for each i from low up to high.
 
         Arguments:
+            step: how far it is to the next i; a function gives what the body found out.
             carried: type and first value of what each pass hands on to the next one, by returning it.
 
         Returns:
@@ -133,7 +139,7 @@ class Function:
         self.do(f"br i1 {more}, label %{inside}, label %{after}")
         self.start(inside)
         results = list(body(i, values) or ())
-        self.do(f"{following} = add i64 {i}, {step}")
+        self.do(f"{following} = add i64 {i}, {step() if callable(step) else step}")
         self.do(f"br label %{head}")
         latch = self.block
         phis = [f"  {counter} = phi i64 [ {low}, %{before} ], [ {following}, %{latch} ]"]
