@@ -56,12 +56,12 @@ from funcgrad.transforms.jvp import jvp
 from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
-    from funcgrad import checkpoints, data, losses, nn, optim, random, testing, train
+    from funcgrad import checkpoints, data, losses, nn, ops, optim, random, testing, train
 
 __version__ = "0.1.0"
 
 # What a program may never use is imported when it is first named, so that `import funcgrad` stays quick.
-_LAZY = frozenset({"checkpoints", "data", "losses", "nn", "optim", "random", "testing", "train"})
+_LAZY = frozenset({"checkpoints", "data", "losses", "nn", "ops", "optim", "random", "testing", "train"})
 
 
 def __getattr__(name: str):
@@ -125,6 +125,7 @@ __all__ = [
     "make_program",
     "nn",
     "numpy",
+    "ops",
     "optim",
     "pure_callback",
     "random",

@@ -217,6 +217,20 @@ def test_pad_agrees_with_numpy(width, options, dtype):
         same(jitted, numpy.pad(x, width, **options), 1e-6)
 
 
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+def test_pad_copies_short_axes_as_often_as_it_takes(mode):
+    for length in range(1, 5):
+        x = numpy.arange(2.0 * length).reshape(2, length)
+        for width in [(0, 1), (3, 0), (2, 9), (11, 4)]:
+            assert np.pad(x, [(1, 0), width], mode).tolist() == numpy.pad(x, [(1, 0), width], mode).tolist()
+        fg.testing.check_grads(lambda x: np.pad(x, [(1, 0), (3, 2)], mode), (x,), order=1)
+
+
+def test_pad_joins_parts_of_long_axes_rather_than_looking_them_up():
+    program = fg.make_program(lambda x: np.pad(x, 3, "reflect"))(np.ones((20, 20)))
+    assert {equation.primitive.name for equation in program.equations} == {"slice", "rev", "concatenate"}
+
+
 def test_pad_takes_a_dict_of_axes_and_traced_values():
     same(np.pad(M, {0: (1, 0), -1: 2}), numpy.pad(M, ((1, 0), (2, 2))))
     same(fg.grad(lambda v: np.pad(V, 2, constant_values=v).sum())(3.0), numpy.float32(4))

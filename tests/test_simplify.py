@@ -232,6 +232,17 @@ def test_transposes_go_into_the_axes_of_a_product():
         numpy.testing.assert_allclose(default, reference, rtol=1e-5, atol=1e-6)
 
 
+def test_a_block_at_a_known_place_is_a_slice():
+    def block(x):
+        return lax.dynamic_slice(x, (5, 1), (2, 2))  # moved until it fits
+
+    (equation,) = simplify(fg.make_program(block)(FLOAT)).equations
+    assert equation.primitive is slice_
+    assert equation.params == {"starts": (0, 1), "limits": (2, 3), "strides": (1, 1)}
+    assert "dynamic_slice" in simplified_names(lambda x, i: lax.dynamic_slice(x, (i, 0), (1, 3)), FLOAT, 1)
+    assert simplified_names(lambda x: lax.dynamic_slice(x, (1, 2), (2, 3)), FLOAT) == []
+
+
 def test_a_transpose_that_reorders_the_axes_of_the_result_stays():
     f = lambda x, w: fnp.tensordot(fnp.transpose(x, (1, 0, 2)), w, 1)
     assert simplified_names(f, fnp.ones((2, 3, 4)), fnp.ones((4, 5))) == ["transpose", "dot_general"]

@@ -35,7 +35,7 @@ from funcgrad.errors import SourceLine
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reductions
 from funcgrad.primitives.contraction import dot_general
-from funcgrad.primitives.movement import concatenate, pad, rev, slice_
+from funcgrad.primitives.movement import concatenate, dynamic_slice, pad, rev, slice_
 from funcgrad.primitives.randomness import threefry2x32
 from funcgrad.primitives.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
 from funcgrad.program import Equation, Program, Variable
@@ -448,6 +448,18 @@ def _slice_of_all(equation: Equation, simplifier: Simplifier) -> Any:
     return x if tuple(x.shape) == tuple(result.shape) and set(equation.params["strides"]) <= {1} else None
 
 
+def _slice_at_known_place(equation: Equation, simplifier: Simplifier) -> Any:
+    """A block whose place is known, as in a loop that Python has unrolled, is a slice."""
+    (x, *places), sizes = equation.operands, equation.params["sizes"]
+    if any(type(place) is Variable or not isinstance(place, ConcreteArray) for place in places):
+        return None
+    first = [
+        min(max(int(place._data), 0), length - size) for place, size, length in zip(places, sizes, x.shape, strict=True)
+    ]
+    limits = tuple(start + size for start, size in zip(first, sizes, strict=True))
+    return Equation(slice_, (x,), {"starts": tuple(first), "limits": limits, "strides": (1,) * len(first)}, ())
+
+
 def _product_of_transposed(equation: Equation, simplifier: Simplifier) -> Any:
     """A product can read an operand along other axes instead of having it transposed before."""
     (contract, batch), operands = equation.params["dimension_numbers"], list(equation.operands)
@@ -569,6 +581,7 @@ RULES: dict[Primitive, tuple[Rule, ...]] = {
     broadcast_in_dim: (_broadcast_of_broadcast,),
     rev: (_reverse_of_reverse,),
     slice_: (_slice_of_all,),
+    dynamic_slice: (_slice_at_known_place,),
     dot_general: (_product_of_transposed,),
 }
 RULES |= {

@@ -155,7 +155,38 @@ def _scalar(value: Any, x: Array) -> Array:
 
 def _copied(x: Array, axis: int, width: Widths, mode: str) -> Array:
     """The modes in which each new element is a copy of an old one: NumPy says of which."""
-    return take_static(x, numpy.pad(numpy.arange(x.shape[axis]), width, mode), axis)  # type: ignore[call-overload]
+    length, low = x.shape[axis], width[0]
+    places = numpy.pad(numpy.arange(length), width, mode)  # type: ignore[call-overload]
+    before, after = _runs(places[:low]), _runs(places[low + length :])
+    if len(before) + len(after) > MOST_RUNS:
+        return take_static(x, places, axis)
+    parts = [_run(x, axis, *run) for run in before], [_run(x, axis, *run) for run in after]
+    return movement.concatenate(*parts[0], x, *parts[1], axis=axis)
+
+
+MOST_RUNS = 8  # parts that are joined; more, of a short axis that is padded with many copies of itself, are looked up
+
+
+def _runs(places: numpy.ndarray) -> list[tuple[int, int, int]]:
+    """Places as runs upwards, downwards, or of one place: (first, step, how many)."""
+    steps, runs, begin = numpy.diff(places), [], 0
+    while begin < len(places):
+        end, step = begin + 1, int(steps[begin]) if begin < len(steps) else 1
+        if abs(step) <= 1:
+            others = numpy.flatnonzero(steps[begin:] != step)
+            end = begin + 1 + int(others[0]) if others.size else len(places)
+        runs.append((int(places[begin]), step, end - begin))
+        begin = end
+    return runs
+
+
+def _run(x: Array, axis: int, first: int, step: int, count: int) -> Array:
+    if step == 0:
+        shape = tuple(count if k == axis else n for k, n in enumerate(x.shape))
+        return shapes.broadcast_to(piece(x, axis, first, first + 1), shape)
+    if step < 0:
+        return flip(piece(x, axis, first - count + 1, first + 1), axis)
+    return piece(x, axis, first, first + count)
 
 
 def _odd_mirror(x: Array, axis: int, width: Widths, mode: str) -> Array:
