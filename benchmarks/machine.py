@@ -73,7 +73,7 @@ def describe_blas() -> str:
 def describe_compiled_code() -> str | None:
     """What funcgrad's compiled code runs on; None where a package that funcgrad needs is missing."""
     try:
-        from funcgrad.compiler.machine import host_target
+        from funcgrad.compiler.target import host_target
         from funcgrad.config import config
 
         bits = 8 * host_target().vector_bytes

@@ -8,9 +8,10 @@ import numpy
 from funcgrad.compiler.expressions import Axis, Buffer, axis_index, load
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Kernel, Loop, Store
-from funcgrad.compiler.machine import host_target, object_code
 from funcgrad.compiler.machine import load as load_code
+from funcgrad.compiler.machine import object_code
 from funcgrad.compiler.module import Module
+from funcgrad.compiler.target import host_target
 
 _ENTRY = """define void @entry(ptr %context, i64 %low, i64 %high) {
   call void @kernel(ptr %context, i64 %low, i64 %high)

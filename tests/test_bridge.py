@@ -18,7 +18,8 @@ from funcgrad import dtypes
 from funcgrad.array import ConcreteArray, WeakArray, as_array
 from funcgrad.compiler import COMPILERS, bridge
 from funcgrad.compiler.bridge import layout
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import load, object_code
+from funcgrad.compiler.target import host_target
 from funcgrad.errors import DonatedArrayError, ProgramError
 
 FLOAT32 = numpy.dtype(numpy.float32)

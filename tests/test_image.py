@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from funcgrad.compiler.image import PAGE, Mapped, are_images_supported, linked
-from funcgrad.compiler.machine import Target, host_target, object_code
+from funcgrad.compiler.machine import object_code
+from funcgrad.compiler.target import Target, host_target
 
 pytestmark = pytest.mark.skipif(not are_images_supported(), reason="images are for Linux on x86-64")
 
@@ -120,7 +121,8 @@ def test_the_process_ends_while_a_thread_runs_an_image():
     code = """
 import ctypes, threading
 from funcgrad.compiler.image import Mapped, linked
-from funcgrad.compiler.machine import host_target, object_code
+from funcgrad.compiler.machine import object_code
+from funcgrad.compiler.target import host_target
 text = "define void @f() {\\nentry:\\n br label %l\\nl:\\n br label %l\\n}"
 image = Mapped(linked([object_code(text, host_target())], ["f"]))
 threading.Thread(target=ctypes.CFUNCTYPE(None)(image.addresses["f"]), daemon=True).start()

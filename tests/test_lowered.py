@@ -13,7 +13,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import nn
-from funcgrad.compiler.machine import host_target
+from funcgrad.compiler.target import host_target
 
 
 def ones(*shape, dtype=fg.float32):

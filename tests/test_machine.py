@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from funcgrad.compiler.machine import Target, assembly, host_target, load, object_code, object_codes
+from funcgrad.compiler.machine import assembly, load, object_code, object_codes
+from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
 SUM = """

@@ -10,8 +10,9 @@ import numpy
 import pytest
 
 from funcgrad.compiler.contraction import ContractionSpec, contraction_ir, plan_contraction, write_contraction
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import load, object_code
 from funcgrad.compiler.module import Module
+from funcgrad.compiler.target import host_target
 
 FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 BITS = (512, 256, 128, 0)

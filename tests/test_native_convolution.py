@@ -11,7 +11,8 @@ import pytest
 from funcgrad import dtypes
 from funcgrad.array import AbstractArray
 from funcgrad.compiler.contraction import convolution_ir, plan_convolution
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import load, object_code
+from funcgrad.compiler.target import host_target
 from funcgrad.errors import FuncgradError
 from funcgrad.primitives.convolution import ConvDimensionNumbers, conv_general_dilated
 

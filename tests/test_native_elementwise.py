@@ -11,7 +11,7 @@ from funcgrad import dtypes
 from funcgrad.array import AbstractArray
 from funcgrad.compiler.expressions import computing_dtype
 from funcgrad.compiler.lower_elementwise import RULES, lower, supports
-from funcgrad.compiler.machine import host_target
+from funcgrad.compiler.target import host_target
 from funcgrad.errors import FuncgradError
 from funcgrad.primitives import elementwise
 

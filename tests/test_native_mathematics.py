@@ -15,7 +15,7 @@ import scipy.special
 from native_functions import native
 
 from funcgrad.compiler import mathematics, special_functions, trigonometry
-from funcgrad.compiler.machine import host_target
+from funcgrad.compiler.target import host_target
 
 # The largest error of float32 and of float64, rounded up. Those of lgamma and digamma in float64 hold for positive
 # numbers: see test_functions_that_reflect.

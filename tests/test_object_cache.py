@@ -20,7 +20,8 @@ import pytest
 
 from funcgrad.compiler import cache
 from funcgrad.compiler.cache import SUFFIX, UNFINISHED_SUFFIX, Folder, cached
-from funcgrad.compiler.machine import Target, code_key, host_target
+from funcgrad.compiler.machine import code_key
+from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
 REPOSITORY = Path(__file__).resolve().parent.parent

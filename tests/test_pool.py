@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy
 import pytest
 
-from funcgrad.compiler.machine import Target, assembly, host_target, load, object_code
-from funcgrad.compiler.pool import Pool, parallel_address, pool, pool_code
+from funcgrad.compiler.machine import assembly, load, object_code
+from funcgrad.compiler.pool import Pool, parallel_address, pool, pool_ir
+from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -375,7 +376,8 @@ def test_the_process_ends_whatever_workers_do(microseconds):
 import threading, time
 import numpy
 from tests.test_pool import KERNELS, Record
-from funcgrad.compiler.machine import host_target, load, object_code
+from funcgrad.compiler.machine import load, object_code
+from funcgrad.compiler.target import host_target
 from funcgrad.compiler.pool import pool
 from funcgrad.config import config
 
@@ -407,10 +409,10 @@ else:
 )
 def test_other_platforms(triple, cpu, expected, missing):
     target = Target(cpu, "", 16, triple)
-    text = assembly(pool_code(target), target)
+    text = assembly(pool_ir(target), target)
     assert expected in text and missing not in text
     assert "funcgrad_parallel" in text
-    assert object_code(pool_code(target), target)
+    assert object_code(pool_ir(target), target)
 
 
 def test_a_job_costs_little():

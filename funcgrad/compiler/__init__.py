@@ -15,7 +15,7 @@ To read about native code from its beginning to its end:
     schedule.py, memory.py               the steps in order, and where the values between them live
     in_place.py                          which values may be in one place of memory
     llvm.py, entry.py, contraction/      all of that in LLVM's language
-    machine.py, image.py, cache.py       machine code
+    machine.py, image.py, cache.py       machine code, by LLVM (llvm_library.py) for a CPU (target.py)
     bridge/, pool.py                     how Python calls it, and how threads share it
     stages.py, cost.py                   to look at it
 
@@ -27,6 +27,7 @@ And for operations outside of `jit`:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from funcgrad.compiler.counter import counter
@@ -58,6 +59,24 @@ def _native(program: Program) -> Executable:
     whole = WholeProgram(recipe, segment.code(), lambda: _on_the_host(program))
     shelf.put(recipe)
     return whole
+
+
+def prepare(compiler: str = "default") -> None:
+    """Begins to make what all compiled functions need, where this machine does not have it yet.
+
+    Whoever is going to trace a function and run it calls this before: a second thread makes it meanwhile.
+    """
+    if (config.compiler if compiler == "default" else compiler) == "default":
+        _prepare_native()
+
+
+@functools.cache
+def _prepare_native() -> None:
+    from funcgrad.compiler.bridge import builtin_code
+    from funcgrad.compiler.machine import make_meanwhile
+    from funcgrad.compiler.pool import pool_code
+
+    make_meanwhile([builtin_code(), pool_code()])
 
 
 def _on_the_host(program: Program) -> Executable:
@@ -95,4 +114,13 @@ def _compiled(program: Program, compiler: str) -> Executable:
     return COMPILERS[compiler](program)
 
 
-__all__ = ["COMPILERS", "PROGRAM_OF_CALL", "Executable", "compile_program", "counter", "simplified", "simplify"]
+__all__ = [
+    "COMPILERS",
+    "PROGRAM_OF_CALL",
+    "Executable",
+    "compile_program",
+    "counter",
+    "prepare",
+    "simplified",
+    "simplify",
+]

@@ -18,17 +18,25 @@ COMPILING = threading.RLock()
 POOL = threading.RLock()
 """Held by who starts the pool of threads."""
 
+MEANWHILE = threading.RLock()
+"""Held by the thread that makes what every program needs, beside whoever traces the first one."""
+
 LLVM = threading.RLock()
-"""Held by who calls LLVM."""
+"""Held by who makes code by LLVM."""
+
+LIBRARY = threading.RLock()
+"""Held by who loads LLVM."""
+
+LOCKS = (COMPILING, POOL, MEANWHILE, LLVM, LIBRARY)
 
 
 def _before_fork() -> None:
-    for lock in (COMPILING, POOL, LLVM):
+    for lock in LOCKS:
         lock.acquire()
 
 
 def _after_fork() -> None:
-    for lock in (LLVM, POOL, COMPILING):
+    for lock in reversed(LOCKS):
         lock.release()
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from funcgrad.compiler.cache import sha256
-from funcgrad.compiler.machine import Target
+from funcgrad.compiler.target import Target
 
 UNNAMED = "UNNAMED"
 NAME = re.compile(r"@([\w.]+)")  # of a function or a constant

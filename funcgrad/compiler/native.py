@@ -22,7 +22,7 @@ from funcgrad.compiler.kernels import Buffers, buffer_for
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel
-from funcgrad.compiler.machine import Loaded, assembly, code_key, host_target, kept
+from funcgrad.compiler.machine import Code, Loaded, assembly, code_key, kept
 from funcgrad.compiler.module import UNNAMED, Module
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
@@ -30,6 +30,7 @@ from funcgrad.compiler.schedule import Multiply, Run, Schedule
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
+from funcgrad.compiler.target import host_target
 from funcgrad.compiler.whole import ENTRY, Recipe, WholeProgram, described
 from funcgrad.config import config
 from funcgrad.core import Primitive
@@ -143,7 +144,7 @@ class Segment:
         """Its machine code in memory."""
         with COMPILING:
             if self._loaded is None:
-                self._loaded = kept(self._key, self._module.parts, [ENTRY], self.target, LEVEL)
+                self._loaded = kept(Code(self._key, self._module.parts, [ENTRY], LEVEL, self.target))
             return self._loaded
 
     def recipe(

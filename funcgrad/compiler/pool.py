@@ -29,7 +29,8 @@ import os
 from functools import cache
 
 from funcgrad.compiler.locks import POOL
-from funcgrad.compiler.machine import Target, code_key, host_target, kept
+from funcgrad.compiler.machine import Code, kept, library_key
+from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
 # For how long a worker looks for the next job before it sleeps, and a caller watches a worker finish before it sleeps:
@@ -451,7 +452,7 @@ def _posix_threads(darwin: bool) -> str:
     )
 
 
-def pool_code(target: Target, by_condition: bool = False) -> str:
+def pool_ir(target: Target, by_condition: bool = False) -> str:
     """The pool in LLVM's language.
 
     Arguments:
@@ -470,25 +471,31 @@ def pool_code(target: Target, by_condition: bool = False) -> str:
     return COMMON + waiting + threads + PAUSES.get(target.architecture, NO_PAUSE)
 
 
+FUNCTIONS = ("funcgrad_parallel", "funcgrad_pool_limit", "funcgrad_pool_reset", "funcgrad_pool_workers")
+
+
+def pool_code(by_condition: bool = False) -> Code:
+    """The pool, as code that can be made; see `pool_ir`."""
+    key = library_key("the pool, by condition" if by_condition else "the pool")
+    # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
+    return Code(key, lambda: [pool_ir(host_target(), by_condition)], FUNCTIONS, level=0)
+
+
 class Pool:
     """The pool in memory.
 
     Arguments:
         threads: how many threads work, the calling one included.
-        by_condition: see `pool_code`.
+        by_condition: see `pool_ir`.
 
     Attributes:
         address: where `funcgrad_parallel` is.
     """
 
     def __init__(self, threads: int, by_condition: bool = False):
-        names = ("funcgrad_parallel", "funcgrad_pool_limit", "funcgrad_pool_reset", "funcgrad_pool_workers")
-        # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
-        target = host_target()
-        key = code_key("the pool, by condition" if by_condition else "the pool", target)
-        loaded = kept(key, lambda: [pool_code(target, by_condition)], names, target, level=0)
+        loaded = kept(pool_code(by_condition))
         loaded.keep()  # workers run in it until the process ends
-        parallel, limit, reset, workers = (loaded.addresses[name] for name in names)
+        parallel, limit, reset, workers = (loaded.addresses[name] for name in FUNCTIONS)
         self.address = parallel
         self.run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(parallel)
         self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int32)(limit)

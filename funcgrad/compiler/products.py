@@ -18,10 +18,10 @@ from funcgrad.compiler.contraction.convolution import plan_convolution, write_co
 from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.expressions import Axis, Buffer, axis_index, computing_dtype, flatten, load
 from funcgrad.compiler.loops import Kernel, Statement, Store
-from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over
 from funcgrad.compiler.simplify import uniform_number
+from funcgrad.compiler.target import Target
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.program import Equation, Variable
 

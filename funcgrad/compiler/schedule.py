@@ -18,7 +18,6 @@ from funcgrad.compiler.fuse import Fuser, fuse
 from funcgrad.compiler.in_place import Elements, Uses
 from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
 from funcgrad.compiler.loops import Kernel, Loop
-from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
 from funcgrad.compiler.nests import copying
 from funcgrad.compiler.prefetch import with_prefetches
@@ -26,6 +25,7 @@ from funcgrad.compiler.products import Convolution, Product
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition
+from funcgrad.compiler.target import host_target
 from funcgrad.dtypes import bool_
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated

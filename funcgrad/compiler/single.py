@@ -13,7 +13,7 @@ import numpy
 from funcgrad.array import AbstractArray
 from funcgrad.compiler.identity import identity
 from funcgrad.compiler.lower_complex import supports
-from funcgrad.compiler.machine import Loaded, code_key, host_target, kept
+from funcgrad.compiler.machine import Code, Loaded, kept, library_key
 from funcgrad.core import Primitive
 from funcgrad.errors import FuncgradError
 from funcgrad.primitives.operators import Composed
@@ -49,7 +49,6 @@ def loaded_single(program: Program, numbers: Sequence[bool]) -> Loaded:
 
         return [single_ir(program, numbers)]
 
-    target = host_target()
     known = identity(program)
     assert known is not None, program
-    return kept(code_key(f"{known.hex()} {[*map(bool, numbers)]}", target), parts, ["entry", "chunk"], target)
+    return kept(Code(library_key(f"{known.hex()} {[*map(bool, numbers)]}"), parts, ["entry", "chunk"]))

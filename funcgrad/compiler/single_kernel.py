@@ -27,9 +27,9 @@ from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
 from funcgrad.compiler.lower_complex import Complex, Value, lower
-from funcgrad.compiler.machine import host_target
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
+from funcgrad.compiler.target import host_target
 from funcgrad.program import Program, Variable
 
 LITTLE_WORK, LEAST_CHUNK = 4, 1 << 12

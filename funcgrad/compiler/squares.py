@@ -26,7 +26,7 @@ from funcgrad.compiler.expressions import (
     unflatten,
 )
 from funcgrad.compiler.loops import Kernel, Loop, Statement, Turn, finished
-from funcgrad.compiler.machine import host_target
+from funcgrad.compiler.target import host_target
 
 LoopWriter = Any  # of the cluster; `kernels.LoopWriter`, which imports this module
 

@@ -18,9 +18,10 @@ from funcgrad.compiler import cache
 from funcgrad.compiler.bridge import native_callable
 from funcgrad.compiler.execute import Executable
 from funcgrad.compiler.identity import identity
-from funcgrad.compiler.machine import Loaded, host_target, load
+from funcgrad.compiler.machine import Loaded, load
 from funcgrad.compiler.memory import keep_freed_memory
 from funcgrad.compiler.pool import parallel_address
+from funcgrad.compiler.target import host_key
 from funcgrad.program import Program
 
 ENTRY = "entry"  # the name of the function, as the machine code has it
@@ -106,7 +107,7 @@ class Shelf:
 
     def __init__(self, program: Program):
         known = identity(program)
-        self._key = None if known is None else repr(host_target()).encode() + known
+        self._key = None if known is None else host_key() + known
 
     def recipe(self) -> tuple[Recipe, Loaded] | None:
         """The recipe and the code that it is for, if both are there."""

@@ -53,7 +53,7 @@ from funcgrad.compiler.bridge.layout import (
     numpy_function,
 )
 from funcgrad.compiler.bridge.trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
-from funcgrad.compiler.machine import code_key, host_target, kept
+from funcgrad.compiler.machine import Code, kept, library_key
 from funcgrad.errors import ProgramError
 
 CONTAINERS: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
@@ -83,13 +83,16 @@ class Kept:
         self.objects, self.signature, self.places = objects, signature, places
 
 
+def builtin_code() -> Code:
+    """The builtin, as code that can be made."""
+    return Code(library_key("the builtin"), lambda: [builtin_ir()], ["call", "free_arenas"], 0)
+
+
 class Bridge:
     """The builtin in memory, and what it knows of the process."""
 
     def __init__(self):
-        target = host_target()
-        key = code_key("the builtin", target)
-        self._code = kept(key, lambda: [builtin_ir()], ["call", "free_arenas"], target)
+        self._code = kept(builtin_code())
         api = ctypes.pythonapi
         functions = {
             "new_object": api.PyType_GenericAlloc,

@@ -37,7 +37,7 @@ from funcgrad.compiler.bridge.layout import (
 )
 from funcgrad.compiler.bridge.linear_text import LINEAR
 from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
-from funcgrad.compiler.machine import code_key, host_target, kept
+from funcgrad.compiler.machine import Code, kept, library_key
 from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
 from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
@@ -278,11 +278,10 @@ class EagerBridge:
     ):
         forward, linearize, dual, self._backward = forward_mode
         backward = self._backward
-        target = host_target()
         names = ["set_up", "function1", "functions", "primitive", "linear_step", "backward"]
         names += [f"method{number}" for number in range(len(stubs))]
-        key = code_key(f"eager builtins {[*stubs]}", target)
-        self._code = kept(key, lambda: [eager_ir(stubs, dual)], names, target)
+        key = library_key(f"eager builtins {[*stubs]}")
+        self._code = kept(Code(key, lambda: [eager_ir(stubs, dual)], names))
         self.stubs = tuple(stubs)
         api = ctypes.pythonapi
         functions = {

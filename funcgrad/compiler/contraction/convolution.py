@@ -35,8 +35,8 @@ from funcgrad.compiler.contraction.kernel import write_contraction
 from funcgrad.compiler.contraction.patches import kernel_order, merged, patches_address, place_of, write_turned
 from funcgrad.compiler.contraction.plan import Plan, plan_contraction
 from funcgrad.compiler.contraction.text import element_of
-from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
+from funcgrad.compiler.target import Target
 
 GAP = 128  # bytes after the copy of the array, which whole vectors may read
 DEPTHWISE_ROWS = 8

@@ -9,8 +9,8 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler.contraction.text import Element, Function, element_of, upper_half
-from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module, vector
+from funcgrad.compiler.target import Target
 
 SLOTS = (
     *("a", "b", "c", "scratch", "epilogue"),

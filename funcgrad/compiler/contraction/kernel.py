@@ -10,8 +10,8 @@ from funcgrad.compiler.contraction.frame import ContractionSpec, Frame
 from funcgrad.compiler.contraction.packing import write_pack, write_pack_panel, write_pack_rows
 from funcgrad.compiler.contraction.patches import write_pack_kernels, write_patch_rows
 from funcgrad.compiler.contraction.tiles import write_tiles
-from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import Module
+from funcgrad.compiler.target import Target
 
 
 def write_contraction(module: Module, spec: ContractionSpec) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, multiplies_pairs, tile_shape
 from funcgrad.compiler.contraction.text import element_of
-from funcgrad.compiler.machine import Target
 from funcgrad.compiler.module import has_masks
+from funcgrad.compiler.target import Target
 
 PANEL_BYTES = 128 * 1024  # of b, on the stack
 PARTIAL_BYTES = 128 * 1024  # of c, on the stack
