@@ -7,13 +7,13 @@ import gc
 import os
 import re
 import threading
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy
 import pytest
 
-from funcgrad.compiler.machine import assembly, load, object_code, object_codes
+from funcgrad.compiler.machine import Code, assembly, code_key, kept, load, make_meanwhile, object_code, object_codes
 from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
@@ -197,7 +197,7 @@ def test_caps_of_x86():
     assert sse.features == "-avx,-avx2,-fma,-f16c,-avx512f,-avx512vl,-avx512bf16,-avx10.1,+sse2"
     assert sse.vector_bytes == 16 and not sse.has_fma and not sse.has_float16
     scalars = ZEN5.without_vectors_above(0)
-    assert scalars == replace(ZEN5, vector_bytes=0) and scalars.has_fma
+    assert scalars == ZEN5._replace(vector_bytes=0) and scalars.has_fma
 
 
 def test_caps_of_others():
@@ -337,3 +337,46 @@ def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start)
     with config.override(threads=3):
         assert len(object_codes(MODULES, host_target())) == len(MODULES)
+
+
+def returning(number: int, ir: str = "define i64 @f() {{ ret i64 {} }}") -> Code:
+    return Code(code_key(f"meanwhile {number}", host_target()), lambda: [ir.format(number)], ["f"])
+
+
+def result_of(code: Code) -> int:
+    loaded = kept(code)
+    return function(loaded.addresses["f"], ctypes.c_int64)()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("folder", ["empty", "none", "read-only"])
+def test_code_is_made_meanwhile(threads, folder, tmp_path):
+    path = tmp_path / "cache"
+    if folder == "read-only":
+        path.touch()
+    with config.override(threads=threads, cache_folder=None if folder == "none" else str(path)):
+        for _ in range(2):  # made, and then found
+            with pytest.warns(RuntimeWarning) if folder == "read-only" and _ == 0 else nullcontext():
+                make_meanwhile([returning(1), returning(2)])
+                assert [result_of(returning(number)) for number in (2, 1, 1)] == [2, 1, 1]
+
+
+def test_whoever_needs_code_that_is_wrong_is_told(tmp_path):
+    with config.override(threads=2, cache_folder=str(tmp_path)):
+        wrong = returning(3, "define i64 @f() {{ ret i32 {} }}")
+        make_meanwhile([wrong])
+        with pytest.raises(RuntimeError, match="value doesn't match function result type"):
+            kept(wrong)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_code_is_made_meanwhile():
+    with config.override(threads=2, cache_folder=None):
+        for _ in range(10):
+            make_meanwhile([returning(1), returning(2)])
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if result_of(returning(2)) == 2 else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert result_of(returning(1)) == 1

@@ -1,7 +1,6 @@
 """Products of matrices as native code, against NumPy, for the widest vectors of this CPU and for narrower ones."""
 
 import ctypes
-import dataclasses
 import re
 from functools import cache
 
@@ -176,7 +175,7 @@ def test_batches_with_any_strides(bits):
 def test_products_of_pairs_of_bfloat16(vector_bytes):
     """In vectors of any width; those of 16 and 32 bytes are used without leaving lanes out."""
     random = numpy.random.default_rng(8)
-    target = dataclasses.replace(host_target(), vector_bytes=vector_bytes)
+    target = host_target()._replace(vector_bytes=vector_bytes)
     dtype = ml_dtypes.bfloat16
     for m, n, k in [*SIZES, (70, 70, 1030), (40, 70, 2051), (3, 200, 101), (130, 300, 7)]:
         for layout_a in LAYOUTS:

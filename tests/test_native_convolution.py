@@ -1,7 +1,6 @@
 """Convolutions as native code, against the primitive, for the widest vectors of this CPU and for narrower ones."""
 
 import ctypes
-import dataclasses
 from functools import cache
 
 import ml_dtypes
@@ -209,7 +208,7 @@ def test_results_of_other_dtypes():
 def test_pairs_of_bfloat16(numbers, vector_bytes):
     """Also where what is in a window has no pairs, or does not fit the tile."""
     random = numpy.random.default_rng(6)
-    target = dataclasses.replace(host_target(), vector_bytes=vector_bytes)
+    target = host_target()._replace(vector_bytes=vector_bytes)
     for features, outputs, groups, window in [
         (5, 20, 1, 3),
         (7, 33, 1, 1),

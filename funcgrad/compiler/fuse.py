@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
@@ -43,15 +42,14 @@ LONGEST_ROW = 1 << 18  # elements of a row that is gone through several times
 FEW_ROWS, LONG_ROW = 8, 1 << 15  # rows, and elements of one, such that each row is divided among threads
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """The part of an array that begins at `start` of an axis."""
 
     whole: Variable
     axis: int
     start: int
 
-    def index(self, index: Indices) -> Indices:
+    def in_whole(self, index: Indices) -> Indices:
         """The index into the whole of an element of the part."""
         return (*index[: self.axis], index[self.axis] + self.start, *index[self.axis + 1 :])
 

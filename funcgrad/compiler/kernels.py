@@ -457,7 +457,7 @@ class LoopWriter:
         """Where the element of a result at an index is stored."""
         part = self.fuser.parts.get(x)
         if part is not None:
-            x, index = part.whole, part.index(index)
+            x, index = part.whole, part.in_whole(index)
         return self.buffers[x], flatten(index, x.shape)
 
     def collect(self, x: Variable, number: int, axes: Sequence[Axis]) -> Accumulate:

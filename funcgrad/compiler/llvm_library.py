@@ -98,6 +98,11 @@ def llvm() -> Functions:
     return _functions[0]
 
 
+def is_loaded() -> bool:
+    """Whether the library is there already."""
+    return bool(_functions)
+
+
 def says(name: str) -> str:
     """What a function that makes a text makes."""
     text = Text()

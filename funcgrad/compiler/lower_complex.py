@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -35,12 +34,13 @@ from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise
 
 
-@dataclass(frozen=True)
 class Complex:
     """A complex number of two parts of one floating dtype."""
 
-    real: Expression
-    imaginary: Expression
+    __slots__ = ("imaginary", "real")
+
+    def __init__(self, real: Expression, imaginary: Expression):
+        self.real, self.imaginary = real, imaginary
 
     @property
     def dtype(self) -> numpy.dtype:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector
 
@@ -35,8 +35,7 @@ def keep_freed_memory() -> None:
             mallopt(_TRIM_THRESHOLD, KEPT_FREE)
 
 
-@dataclass(frozen=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A value of so many bytes that is written in the step `first` and read for the last time in the step `last`."""
 
     size: int
@@ -44,8 +43,7 @@ class Lifetime:
     last: int
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
+class MemoryPlan(NamedTuple):
     """The place of each value in the arena, in bytes from its beginning, and the size of the arena."""
 
     lifetimes: tuple[Lifetime, ...]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
@@ -38,8 +37,7 @@ def supports_product(equation: Equation) -> bool:
     return result.dtype == x.dtype or (x.dtype in (dtypes.float16, dtypes.bfloat16) and result.dtype == dtypes.float32)
 
 
-@dataclass(frozen=True)
-class Strided:
+class Strided(NamedTuple):
     """An array that is read from the memory of `base`: from the element `offset` on, with a stride for each axis."""
 
     base: Any
@@ -184,7 +182,7 @@ class Product:
 
     def write(self, module: Module, name: str) -> None:
         """Add the functions to a module."""
-        write_contraction(module, replace(self.key, name=name))
+        write_contraction(module, self.key._replace(name=name))
 
     def __str__(self) -> str:
         m, n, k = self.numbers[:3]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
@@ -46,8 +45,7 @@ from funcgrad.primitives.sorting import sort
 from funcgrad.program import Equation
 
 
-@dataclass(frozen=True)
-class Special:
+class Special(NamedTuple):
     """How a primitive is computed: whether an equation has a native form, and its kernels, one after the other."""
 
     kernels: Callable[[Equation, Any], list[Kernel]]

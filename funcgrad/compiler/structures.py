@@ -7,14 +7,13 @@ says which form an equation has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from funcgrad.core import Primitive
 from funcgrad.program import Equation, Program, Variable
 
 
-@dataclass(frozen=True)
-class Repetition:
+class Repetition(NamedTuple):
     """`program` is run `length` times.
 
     Its inputs are `constant_count` constants, `carry_count` values that each step hands on to the next, and slices of
@@ -29,8 +28,7 @@ class Repetition:
     carry_count: int
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """`body` is run as long as `condition` gives True. The operands are constants of the condition, constants of the
     body, and the values that are handed on."""
 
@@ -40,8 +38,7 @@ class Condition:
     body_count: int
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The first operand says which of the `branches` is run on the others."""
 
     branches: tuple[Program, ...]

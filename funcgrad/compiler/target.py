@@ -9,9 +9,8 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -23,8 +22,7 @@ from funcgrad.config import config
 _AVX_FAMILY = frozenset({"f16c", "fma", "fma4", "sha512", "sm3", "sm4", "vaes", "vpclmulqdq", "xop"})
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A kind of CPU that code is made for.
 
     Arguments:
@@ -43,33 +41,33 @@ class Target:
         """How many numbers of a dtype a vector register holds, at least 1."""
         return max(1, self.vector_bytes // numpy.dtype(dtype).itemsize)
 
-    @cached_property
+    @property
     def architecture(self) -> str:
         """The first word of the triple: "x86_64", "aarch64"."""
         word = self.triple.partition("-")[0]
         return "aarch64" if word == "arm64" else word
 
-    @cached_property
+    @property
     def present(self) -> frozenset[str]:
         """The names of the features that the CPU has."""
-        return frozenset(name[1:] for name in self.features.split(",") if name.startswith("+"))
+        return _present(self.features)
 
-    @cached_property
+    @property
     def vector_registers(self) -> int:
         """How many vector registers there are."""
         return 32 if self.architecture == "aarch64" or "avx512vl" in self.present else 16
 
-    @cached_property
+    @property
     def has_fma(self) -> bool:
         """Whether `llvm.fma` is an instruction. Where it is not, it calls the C library for each number."""
         return self.architecture == "aarch64" or "fma" in self.present
 
-    @cached_property
+    @property
     def has_float16(self) -> bool:
         """Whether float16 is converted from and to float32 by instructions, not by calling a function per number."""
         return self.architecture == "aarch64" or "f16c" in self.present
 
-    @cached_property
+    @property
     def has_bfloat16_dot(self) -> bool:
         """Whether there are instructions that multiply pairs of bfloat16 and add them up in float32."""
         return self.present >= {"avx512bf16", "avx512vl"} or self.architecture == "aarch64" and "bf16" in self.present
@@ -84,11 +82,16 @@ class Target:
         if 8 * self.vector_bytes <= bits:
             return self
         if bits == 0 or self.architecture != "x86_64":
-            return replace(self, vector_bytes=bits // 8)
+            return self._replace(vector_bytes=bits // 8)
         features = (
             "-" + name[1:] if _is_wider(name[1:], bits) else name for name in self.features.split(",") if name != ""
         )
-        return replace(self, features=",".join(features), vector_bytes=bits // 8)
+        return self._replace(features=",".join(features), vector_bytes=bits // 8)
+
+
+@cache
+def _present(features: str) -> frozenset[str]:
+    return frozenset(name[1:] for name in features.split(",") if name.startswith("+"))
 
 
 def _is_wider(feature: str, bits: int) -> bool:
@@ -106,8 +109,8 @@ def _host_says_llvm() -> Target:
     if target.architecture != "x86_64":
         return target
     if target.present >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
-        return replace(target, vector_bytes=64)
-    return replace(target, vector_bytes=32) if target.present >= {"avx2", "fma"} else target
+        return target._replace(vector_bytes=64)
+    return target._replace(vector_bytes=32) if target.present >= {"avx2", "fma"} else target
 
 
 CPU_LINES = (b"vendor", b"cpu family", b"model", b"stepping", b"flags", b"CPU ", b"Features", b"cache size")

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -43,8 +42,7 @@ DEPTHWISE_ROWS = 8
 UNROLLED = 25  # places in a window, at most, that are written one after the other
 
 
-@dataclass(frozen=True)
-class _Axis:
+class _Axis(NamedTuple):
     """A spatial axis."""
 
     length: int
@@ -61,8 +59,7 @@ class _Axis:
         return (self.positions - 1) * self.stride + (self.window - 1) * self.apart + 1
 
 
-@dataclass(frozen=True)
-class ConvolutionPlan:
+class ConvolutionPlan(NamedTuple):
     """How a convolution is computed.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 
@@ -31,8 +31,7 @@ Digits = tuple[tuple[int, int], ...]  # how many, and how far apart, from the sl
 Reader = Callable[[Function, str, str, str, str, tuple[str, ...]], str]
 
 
-@dataclass(frozen=True)
-class Patches:
+class Patches(NamedTuple):
     """A convolution as a product: where its operands are. Distances count elements.
 
     Attributes:
@@ -60,8 +59,7 @@ class Patches:
     pairs: bool
 
 
-@dataclass(frozen=True)
-class ContractionSpec:
+class ContractionSpec(NamedTuple):
     """What a function for products of matrices is made for; all else are arguments of it.
 
     Arguments:
@@ -92,8 +90,7 @@ class ContractionSpec:
         return self.patches is None or len(self.patches.results) == self.patches.result_output == 1
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """The tile of a target: `rows` by `vectors` of `lanes` numbers; `depth` numbers of a row of a."""
 
     rows: int

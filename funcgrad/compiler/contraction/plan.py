@@ -6,8 +6,7 @@ A plan is made from sizes and strides. It is cheap, and knows nothing of the cod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad.compiler.contraction.frame import ADDRESSES, SLOTS, multiplies_pairs, tile_shape
 from funcgrad.compiler.contraction.text import element_of
@@ -23,8 +22,7 @@ STREAM_BYTES, STREAMS = 256 * 1024, 16  # from which size on a matrix is read by
 CHUNK = 1 << 15  # multiplications that are worth a turn of a thread
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a product is computed.
 
     Attributes:
@@ -57,8 +55,7 @@ class Plan:
         return [*((b, a) if self.swapped else (a, b)), c, scratch, epilogue, *self.numbers, *extra]
 
 
-@dataclass(frozen=True)
-class _Matrix:
+class _Matrix(NamedTuple):
     """Strides of an operand over the batch and over its two axes."""
 
     outer: int
@@ -67,7 +64,7 @@ class _Matrix:
     columns: int
 
     def turned(self) -> _Matrix:
-        return replace(self, rows=self.columns, columns=self.rows)
+        return self._replace(rows=self.columns, columns=self.rows)
 
 
 def _batches(batch: int | tuple[int, int]) -> tuple[int, int]:
@@ -134,9 +131,9 @@ def plan_contraction(
         apart_a, apart_c = a.rows * m if m > 1 else a.inner, c.rows * m if m > 1 else c.inner
         if outer * inner > 1 and (a.inner, c.inner) == (apart_a, apart_c) and c.columns == 1 and n > 1:
             if m == 1:
-                a, c = replace(a, rows=a.inner), replace(c, rows=c.inner)
+                a, c = a._replace(rows=a.inner), c._replace(rows=c.inner)
             m, outer, inner = m * outer * inner, 1, 1
-            a, b, c = (replace(x, outer=0, inner=0) for x in (a, b, c))
+            a, b, c = (x._replace(outer=0, inner=0) for x in (a, b, c))
     batches = outer * inner
 
     dot = can_swap and a.columns == b.rows == 1 and parts == 1  # may vectors run along k?

@@ -14,8 +14,7 @@ print(module.text())
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -271,8 +270,7 @@ def transposed(text: Function, kind: str, rows: Sequence[str]) -> list[str]:
 # Elements
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """What a number of a dtype looks like in memory, and in registers, where it is computed with.
 
     Attributes:

@@ -9,7 +9,7 @@ same few functions, whose machine code is made once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from funcgrad.compiler.contraction.frame import WIDEST, Frame
 from funcgrad.compiler.contraction.text import Function, paired
@@ -18,8 +18,7 @@ from funcgrad.compiler.module import has_masks, vector
 CHAINS = 4  # sums of every fourth step, where there are few columns, for a sum has to wait for the one before it
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """The size of a tile, in rows and vectors of `lanes` numbers, and how many sums it has for each of its numbers."""
 
     height: int
