@@ -302,7 +302,7 @@ class KernelWriter(InterleavedWriter):
         if not known:
             some = self.line(f"icmp slt i64 {low}, {high}")
             enter = f"br i1 {some}, label %{head}, label %{after}"
-        variable = self.name()
+        counter, variable = self.name(), self.name()
         level = Level(loop.axis, variable, lanes)
         self.levels.append(level)
         if lanes > 1:
@@ -336,7 +336,7 @@ class KernelWriter(InterleavedWriter):
         latch = self.block
         self.levels.pop()
         # Entered only now: what the body does not change was written before.
-        heads = [f"  {enter}", f"{head}:", f"  {variable} = phi i64 [ {low}, %{before} ], [ {following}, %{latch} ]"]
+        heads = [f"  {enter}", f"{head}:", f"  {counter} = phi i64 [ {low}, %{before} ], [ {following}, %{latch} ]"]
         for place, (statement, phi, width) in enumerate(zip(collected, phis, inside, strict=True)):
             accumulator = statement.accumulator
             first = vector_constant(accumulator.dtype, number_text(accumulator.initial), width)
@@ -344,6 +344,8 @@ class KernelWriter(InterleavedWriter):
                 first = start[place]
             kind = register_type(accumulator.dtype, width)
             heads.append(f"  {phi} = phi {kind} [ {first}, %{before} ], [ {after_body[place]}, %{latch} ]")
+        # A frozen variable is nothing that LLVM knows how to make another one of, which takes it time for little gain.
+        heads.append(f"  {variable} = freeze i64 {counter}")
         self.levels[-1].lines += heads + level.lines
         self.start_block(after)
         if lanes > 1:
