@@ -49,7 +49,7 @@ from funcgrad.primitives.reductions import (
     reduce_prod,
     reduce_xor,
 )
-from funcgrad.primitives.sorting import sort
+from funcgrad.primitives.sorting import sort, top_k
 
 # Reductions. Where an order decides, elements differ, since at a tie there is no derivative to compare with.
 
@@ -172,7 +172,23 @@ def sort_reference(*operands, axis, num_keys):
     return [numpy.take_along_axis(x, order, axis) for x in operands]
 
 
-SORTING = [Case(sort, sorts(), sort_reference)]
+@st.composite
+def largest(draw):
+    shape, random = draw(with_axes), draw(seeds)
+    dtype = draw(dtypes_of(REALS))
+    domain = EVERYWHERE if dtypes.is_integer(dtype) else SEPARATED
+    axis = draw(st.integers(0, len(shape) - 1))
+    params = {"k": draw(st.integers(0, shape[axis])), "axis": axis}
+    return example_of(lambda: [domain.values(random, shape, dtype)], params)
+
+
+def largest_reference(x, *, k, axis):
+    backwards = numpy.argsort(numpy.flip(x, axis), axis=axis, kind="stable")
+    places = numpy.take(x.shape[axis] - 1 - numpy.flip(backwards, axis), range(k), axis)
+    return [numpy.take_along_axis(x, places, axis), places.astype(numpy.int32)]
+
+
+SORTING = [Case(sort, sorts(), sort_reference), Case(top_k, largest(), largest_reference)]
 
 # Indexing
 

@@ -66,6 +66,36 @@ def test_as_the_reference_sorts(dtype, shape, axis):
             numpy.testing.assert_array_equal(comparable(found), comparable(expected))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((1,), 0), ((33,), 0), ((100, 3), 0), ((2, 1000), 1), ((2, 4097, 2), 1), ((20_000,), 0), ((0, 3), 1), ((3, 0), 0)],
+)
+def test_the_largest_elements_are_those_of_the_reference(dtype, shape, axis):
+    generator, length = numpy.random.default_rng(len(str(dtype)) + sum(shape)), shape[axis]
+    for k in {0, min(1, length), min(5, length), length // 2, length}:
+        x = fg.array(values(dtype, shape, generator))
+        compiled = fg.jit(lambda x, k=k: fg.lax.top_k(x, k, axis=axis))
+        assert compiled.lower(x).host_calls == []
+        for found, expected in zip(compiled(x), fg.lax.top_k(x, k, axis=axis), strict=True):
+            assert found.dtype == expected.dtype
+            numpy.testing.assert_array_equal(comparable(found), comparable(expected))
+
+
+def test_a_few_largest_elements_are_found_without_sorting():
+    x = fnp.zeros((3, 1000))
+    kernels = [str(fg.jit(lambda x, k=k: fg.lax.top_k(x, k)).lower(x).kernels) for k in (5, 1000)]
+    assert ["top_k(" in text for text in kernels] == [True, False]
+    assert ["sort(" in text for text in kernels] == [False, True]
+
+
+def test_the_derivative_of_the_largest_elements():
+    x = numpy.random.default_rng(0).standard_normal((4, 200))
+    for compiler in ("default", "reference"):
+        f = fg.jit(lambda x: fg.lax.top_k(x, 3)[0], compiler=compiler)
+        fg.testing.check_grads(f, (x,), order=1)
+
+
 @pytest.mark.parametrize("length", [20, 500])
 def test_zeros_of_both_signs_are_equal_and_stay_in_order(length):
     generator = numpy.random.default_rng(length)

@@ -14,16 +14,20 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import constant
+from funcgrad.compiler.largest import is_selected
 from funcgrad.compiler.reductions import reduced_count
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated
+from funcgrad.primitives.counting import iota
+from funcgrad.primitives.movement import rev, slice_
 from funcgrad.primitives.shapes import broadcast_in_dim, reduce_sum
+from funcgrad.primitives.sorting import sort, top_k
 from funcgrad.program import Equation, Program, Variable
 
-Apply = Callable[..., Variable]  # one more equation: a primitive, its operands and its params; gives the result
-Rule = Callable[[Apply, Equation], Variable]
+Apply = Callable[..., Any]  # one more equation: a primitive, its operands and its params; gives the result, or all
+Rule = Callable[[Apply, Equation], Any]  # gives the results, of which each belongs to an equation that nothing reads
 
 
 def _zeros(apply: Apply, equation: Equation) -> Variable:
@@ -58,7 +62,21 @@ def _convolution_in(dtype: numpy.dtype) -> Rule:
     return rule
 
 
+def _top_by_sorting(apply: Apply, equation: Equation) -> list[Variable]:
+    """Backwards before and after, so that equal elements end up in the order of their places."""
+    (x,), k, axis = equation.operands, equation.params["k"], equation.params["axis"]
+    numbers = apply(iota, shape=x.shape, dtype=dtypes.int32, axis=axis)
+    backwards = [apply(rev, array, axes=(axis,)) for array in (x, numbers)]
+    starts = [x.shape[axis] - k if a == axis else 0 for a in range(x.ndim)]
+    return [
+        apply(rev, apply(slice_, found, starts=tuple(starts), limits=x.shape, strides=(1,) * x.ndim), axes=(axis,))
+        for found in apply(sort, *backwards, axis=axis, num_keys=1)
+    ]
+
+
 def _rule(equation: Equation) -> Rule | None:
+    if equation.primitive is top_k:
+        return None if is_selected(equation) else _top_by_sorting
     if equation.primitive not in (reduce_sum, dot_general, conv_general_dilated):
         return None
     x, result = equation.operands[0], equation.results[0]
@@ -82,13 +100,16 @@ def expanded(equation: Equation) -> list[Equation]:
         return [equation]
     equations: list[Equation] = []
 
-    def apply(primitive: Primitive, *operands: Any, **params: Any) -> Variable:
-        found = Equation(primitive, operands, params, [Variable(primitive.abstract(*operands, **params))])
-        equations.append(found)
-        return found.results[0]
+    def apply(primitive: Primitive, *operands: Any, **params: Any) -> Any:
+        results = primitive.abstract(*operands, **params)
+        results = list(map(Variable, results if primitive.multiple_results else [results]))
+        equations.append(Equation(primitive, operands, params, results))
+        return results if primitive.multiple_results else results[0]
 
-    rule(apply, equation)
-    equations[-1].results = equation.results
+    results = rule(apply, equation)
+    stated = dict(zip(results if type(results) is list else [results], equation.results, strict=True))
+    for found in equations:
+        found.results = [stated.get(x, x) for x in found.results]
     return [part for found in equations for part in expanded(found)]
 
 

@@ -32,6 +32,7 @@ from funcgrad.compiler.expressions import (
     select,
     unflatten,
 )
+from funcgrad.compiler.largest import is_selected, largest_of_rows
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.lower_complex import is_complex
 from funcgrad.compiler.nests import copied, element, loops_over
@@ -41,7 +42,7 @@ from funcgrad.compiler.sorting import sorted_rows, sorts_natively
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, reductions, windows
 from funcgrad.primitives.gathering import left_axes, scatter_add
-from funcgrad.primitives.sorting import sort
+from funcgrad.primitives.sorting import sort, top_k
 from funcgrad.program import Equation
 
 
@@ -359,6 +360,7 @@ SPECIAL: dict[Primitive, Special] = {
     reductions.argmax: Special(_argument("max")),
     reductions.argmin: Special(_argument("min")),
     sort: Special(sorted_rows, sorts_natively),
+    top_k: Special(largest_of_rows, is_selected),
     windows.reduce_window_sum: by_parts(_windows("add"), _windows_of_parts),
     windows.reduce_window_max: Special(_windows("max")),
     windows.reduce_window_min: Special(_windows("min")),

@@ -12,7 +12,7 @@ from funcgrad.core import Primitive
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad.lax.elementwise import checked, match
 from funcgrad.numpy.axes import normalize_axes, normalize_axis
-from funcgrad.primitives import contraction, movement, reductions, shapes, sorting
+from funcgrad.primitives import contraction, reductions, shapes, sorting
 
 _DOCUMENT = """{summary}
 
@@ -225,13 +225,7 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> list[Array]:
     """
     x = as_array(operand)
     axis, k = normalize_axis("top_k", axis, x.ndim), operator.index(k)
-    if not 0 <= k <= x.shape[axis]:
-        raise ShapeError(f"top_k cannot take {k} elements of {x.shape[axis]} along axis {axis}; choose a smaller k.")
-    numbers = movement.iota(shape=x.shape, dtype=dtypes.int32, axis=axis)
-    # Backwards before and after, so that equal elements end up in the order of their places.
-    backwards = [movement.rev(array, axes=(axis,)) for array in (x, numbers)]
-    found = sorting.sort(*backwards, axis=axis, num_keys=1)
-    return [movement.slice_axis(movement.rev(array, axes=(axis,)), 0, k, axis) for array in found]
+    return list(checked(sorting.top_k, x, k=k, axis=axis))
 
 
 # Products

@@ -71,7 +71,7 @@ def _flops_of(primitive: Primitive, operands: Sequence[Any], params: dict[str, A
         return 2 * size * math.prod(kernel) // max(kernel[outputs], 1)
     if name.startswith("reduce_window"):
         return size * math.prod(params["window_dimensions"])
-    if name.startswith(("reduce_", "arg", "cum", "sort")):
+    if name.startswith(("reduce_", "arg", "cum", "sort", "top_k")):
         return sum(math.prod(x.shape) for x in operands)
     return size
 

@@ -1,4 +1,4 @@
-"""sort: one or more arrays, brought into the order of the first of them.
+"""sort: one or more arrays, brought into the order of the first of them; top_k: the largest elements and their places.
 
 All operands have one shape and are permuted together, so that sorting a column of numbers along with the keys gives the
 order itself. Later keys decide where earlier ones are equal, and where all keys are, the old order stays. NaN is larger
@@ -108,3 +108,40 @@ def _batch(size, operands, batch_axes, *, axis, num_keys):
 
 
 sort = Primitive("sort", abstract=_abstract, evaluate=_evaluate, jvp=_jvp, batch=_batch, multiple_results=True)
+
+
+# top_k
+
+
+def _top_abstract(x, *, k, axis):
+    if not 0 <= axis < len(x.shape):
+        raise ShapeError(f"top_k got axis {axis} for an array of shape {tuple(x.shape)}; name an axis that it has.")
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"top_k cannot take {k} elements of {x.shape[axis]} along axis {axis}; choose a smaller k.")
+    shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
+    return [AbstractArray(shape, x.dtype), AbstractArray(shape, dtypes.int32)]
+
+
+def _top_evaluate(x, *, k, axis):
+    if axis < 0 or not 0 <= k <= x.shape[axis]:
+        raise ValueError("no such axis, or too few elements")
+    module, length = array_module(x), x.shape[axis]
+    # Backwards before and after, so that equal elements end up in the order of their places.
+    numbers = module.arange(length - 1, -1, -1, dtype=numpy.int32).reshape(-1, *(1,) * (x.ndim - axis - 1))
+    backwards = [module.flip(x, axis), module.broadcast_to(numbers, x.shape)]
+    largest = (*(slice(None),) * axis, slice(length - k, None))
+    return [module.flip(found[largest], axis) for found in _evaluate(*backwards, axis=axis, num_keys=1)]
+
+
+def _top_jvp(primals, tangents, *, k, axis):
+    values, places = top_k(*primals, k=k, axis=axis)
+    return [values, places], [take_along(tangents[0], places, axis), None]
+
+
+def _top_batch(size, operands, batch_axes, *, k, axis):
+    return top_k(to_front(*operands, *batch_axes, size=size), k=k, axis=axis + 1), [0, 0]
+
+
+top_k = Primitive(
+    "top_k", abstract=_top_abstract, evaluate=_top_evaluate, jvp=_top_jvp, batch=_top_batch, multiple_results=True
+)

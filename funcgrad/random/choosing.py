@@ -19,7 +19,7 @@ from funcgrad.primitives.counting import iota
 from funcgrad.primitives.operators import cast, promote_inexact
 from funcgrad.primitives.reductions import argmax
 from funcgrad.primitives.shapes import move_axis, reshape
-from funcgrad.primitives.sorting import sort
+from funcgrad.primitives.sorting import sort, top_k
 from funcgrad.random.arguments import Shape, broadcasting_shape, checked_dtype, checked_shape
 from funcgrad.random.distributions import gumbel
 from funcgrad.random.keys import split
@@ -216,14 +216,8 @@ def choice(key: Array, a: int | Array, shape: Shape = (), replace: bool = True, 
         reached = e.mul(total[-1], e.sub(constant(1, p.dtype), uniform(key, shape, p.dtype)))
         index = cast(searchsorted(total, reached), dtypes.int32)
     else:
-        index = reshape(_largest(e.add(gumbel(key, (length,), p.dtype), e.log(p)), draws), shape=shape)
+        index = reshape(top_k(e.add(gumbel(key, (length,), p.dtype), e.log(p)), k=draws, axis=0)[1], shape=shape)
     return index if array is None else take(array, index, axis)
-
-
-def _largest(x: Array, count: int) -> Array:
-    """The positions of the `count` largest elements along the last axis, the largest first."""
-    positions = iota(shape=x.shape, dtype=dtypes.int32, axis=x.ndim - 1)
-    return sort(e.neg(x), positions, axis=x.ndim - 1, num_keys=1)[1][..., :count]
 
 
 def bernoulli(key: Array, p: Any = 0.5, shape: Shape | None = None) -> Array:
@@ -328,5 +322,5 @@ def categorical(key: Array, logits: Any, axis: int = -1, shape: Shape | None = N
             f"{one_each}; add axes in front only."
         )
     noisy = e.add(gumbel(key, logits.shape, dtype), logits)
-    drawn = _largest(move_axis(noisy, axis, logits.ndim - 1), draws)
+    _, drawn = top_k(move_axis(noisy, axis, logits.ndim - 1), k=draws, axis=logits.ndim - 1)
     return reshape(move_axis(drawn, drawn.ndim - 1, 0), shape=one_each)

@@ -23,7 +23,7 @@ from funcgrad.primitives.counting import iota
 from funcgrad.primitives.integers import gcd
 from funcgrad.primitives.randomness import threefry2x32
 from funcgrad.primitives.shapes import broadcast_in_dim, reduce_sum, reshape, transpose
-from funcgrad.primitives.sorting import sort
+from funcgrad.primitives.sorting import sort, top_k
 from funcgrad.program import Equation
 from funcgrad.testing.random_programs.builder import (
     ANY,
@@ -368,6 +368,12 @@ def _sort(b: Builder) -> None:
     b.add(sort, *operands, axis=b.choices.integer(0, len(x.shape) - 1), num_keys=keys)
 
 
+def _top(b: Builder) -> None:
+    x = b.operand(ORDERED, least=1)
+    axis = b.choices.integer(0, len(x.shape) - 1)
+    b.add(top_k, x, k=b.choices.integer(0, x.shape[axis]), axis=axis)
+
+
 REDUCTIONS: dict[Primitive, Operation] = {
     reduce_sum: _reduction(reduce_sum, NUMBERS),
     reductions.reduce_prod: _reduction(reductions.reduce_prod, NUMBERS),
@@ -381,6 +387,7 @@ REDUCTIONS: dict[Primitive, Operation] = {
     **{p: _running(p, ORDERED) for p in (reductions.cummax, reductions.cummin)},
     reductions.cumlogsumexp: _running(reductions.cumlogsumexp, FLOATS),
     sort: _sort,
+    top_k: _top,
 }
 
 # Products and windows
