@@ -114,12 +114,18 @@ def test_what_machine_code_depends_on():
 
 
 def test_the_compiler_s_own_code_counts(tmp_path, monkeypatch):
-    (tmp_path / "cache.py").write_text("1")
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    for folder in (*cache.FLOORS, "compiler/bridge", "nn"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file.py").write_text("1")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "compiler" / "cache.py"))
     first = cache.compiler_fingerprint.__wrapped__()
+    (tmp_path / "nn" / "file.py").write_text("22")  # what only builds Programs does not
     assert cache.compiler_fingerprint.__wrapped__() == first
-    (tmp_path / "cache.py").write_text("2")
-    assert cache.compiler_fingerprint.__wrapped__() != first
+    for path in ("core.py", "compiler/file.py", "compiler/bridge/file.py", "primitives/file.py"):
+        (tmp_path / path).write_text("22")
+        second = cache.compiler_fingerprint.__wrapped__()
+        assert second != first
+        first = second
 
 
 def test_errors_pass(folder):

@@ -46,18 +46,20 @@ SUFFIX, UNFINISHED_SUFFIX = ".code", ".part"
 PAGE = 4096
 ROOM_AFTER_EVICTION = 0.75  # of the limit is left in use, so that not every write has to evict
 CLEANINGS_OF_A_LIMIT = 16  # all entries are looked at each time that a sixteenth of the limit was written
+FLOORS = ("compiler", "control_flow", "primitives", "transforms")  # what code depends on, once a Program is traced
 UNUSED_SECONDS = 60  # an entry that is read again before this does not get a new time
 UNFINISHED_SECONDS = 3600  # a file that was not finished for so long never will be
 
 
 @cache
 def compiler_fingerprint() -> bytes:
-    """A hash of the code that makes the code: of the library, of LLVM, of Python and NumPy.
+    """A hash of the code that makes the code: of the library up to transforms, of LLVM, of Python and NumPy.
 
     The library's files are known by size and time, as Python knows whether it has to compile them.
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = [*_files(package), *llvm_files()]
+    floors = [os.path.join(package, floor) for floor in FLOORS]
+    files = [*_files(package, below=()), *(file for floor in floors for file in _files(floor)), *llvm_files()]
     known = [
         (path, status.st_size, status.st_mtime_ns) for path, status in zip(files, map(os.stat, files), strict=True)
     ]
