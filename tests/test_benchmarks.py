@@ -150,6 +150,9 @@ def test_the_fastest_peer_is_held_to_the_requirement_and_counted_in_the_mean() -
             "first call with a warm cache, against JAX": 5.0,
         }
     )
+    imports = {name: Outcome("measured", first=1.0, rounds=[x]) for name, x in (("funcgrad", 0.1), ("jax", 0.5))}
+    waiting = summarize([reported, report_row(some_processes(name="import_time"), imports, limit=None)])
+    assert waiting["from the import to the first result, against JAX"] == pytest.approx(0.9 / 0.2)
     table = format_table([reported])
     assert "1.0 MB" in table
     (limit,) = (line.split() for line in table.splitlines() if "(limit)" in line)
