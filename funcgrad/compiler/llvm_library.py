@@ -47,6 +47,10 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "DisposeMemoryBuffer": (None, c_void_p),
 }
 
+# Other threads of Python run beside these. After each, the interpreter has to be asked for again, which takes as long
+# as 5 ms if another thread is busy; so that is not done for those that are quicker.
+LONG = ("ParseAssembly", "TargetMachineEmitToMemory")
+
 
 class Text:
     """A text that LLVM makes, and that has to be given back to it."""
@@ -74,9 +78,9 @@ class Functions:
             # Python's own call keeps the interpreter to itself until the library is linked. Called like this, other
             # threads go on meanwhile.
             ctypes.CDLL(None).dlopen(os.fsencode(path), c_int(os.RTLD_NOW))
-        library = ctypes.CDLL(path)
+        alone, beside = ctypes.PyDLL(path), ctypes.CDLL(path)
         for name, (result, *operands) in FUNCTIONS.items():
-            function = getattr(library, "LLVMPY_" + name)
+            function = getattr(beside if name in LONG else alone, "LLVMPY_" + name)
             function.restype, function.argtypes = result, operands
             setattr(self, name, function)
         self.InitializeNativeTarget()
