@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 import funcgrad as fg
 from funcgrad import lax
+from funcgrad.primitives import windows
 from funcgrad.primitives.convolution import conv_general_dilated as primitive
 from funcgrad.primitives.windows import reduce_window_max, reduce_window_min, reduce_window_sum
 from funcgrad.testing import check_grads
@@ -196,6 +197,49 @@ def test_no_element_gets_the_derivative_of_a_window_without_elements():
     value, pull = fg.vjp(f, x)
     assert value.tolist() == [-math.inf, 1.0, 2.0, -math.inf]
     assert pull(fg.array([1.0, 2.0, 3.0, 4.0]))[0].tolist() == [2.0, 3.0]
+
+
+APART = [
+    {"window_dimensions": (1, 2, 3), "window_strides": (1, 2, 3)},
+    {"window_dimensions": (1, 2, 1), "window_strides": (2, 3, 2)},
+    {"window_dimensions": (1, 3, 2), "window_strides": (1, 3, 2), "padding": ((0, 0), (1, 2), (1, 0))},
+    {"window_dimensions": (1, 2, 2), "window_strides": (1, 2, 2), "padding": ((-1, 0), (-1, -2), (0, -1))},
+    {"window_dimensions": (3, 5, 7), "window_strides": (1, 1, 1)},
+]
+
+
+@pytest.mark.parametrize("params", APART)
+@pytest.mark.parametrize("computation", ["sum", "max", "min"])
+def test_windows_that_lie_apart_have_the_derivatives_of_others(computation, params):
+    """With ties and NaN, against sums over overlapping windows, and against reading at the place of the extremum."""
+    random = numpy.random.RandomState(0)
+    x = random.randint(-2, 3, (3, 5, 7)).astype(numpy.float64)
+    x[random.rand(*x.shape) < 0.1] = numpy.nan if computation != "sum" else 0.5
+    given = {"padding": ((0, 0),) * 3, "base_dilation": (1,) * 3, "window_dilation": (1,) * 3, **params}
+    primitive = {"sum": reduce_window_sum, "max": reduce_window_max, "min": reduce_window_min}[computation]
+    result = primitive(fg.array(x), **given)
+    assert windows.lie_apart(x.shape, result.shape, **given)
+    t, cotangent = random.randn(*x.shape), random.randn(*result.shape)
+    expected = fg.array(t)
+    if computation == "sum":
+        expected = primitive(expected, **given)
+    else:
+        place = {"max": windows.reduce_window_argmax, "min": windows.reduce_window_argmin}[computation]
+        expected = windows._read_places(expected, place(fg.array(x), **given), windows.counted_axes(**given))
+    for compiler in ("default", "reference"):
+        f = fg.jit(lambda x: primitive(x, **given), compiler=compiler)
+        numpy.testing.assert_allclose(f(x), result)
+        numpy.testing.assert_allclose(fg.jvp(f, (x,), (t,))[1], expected, atol=1e-12)
+        (gradient,) = fg.vjp(f, x)[1](cotangent)
+        assert abs((gradient * t).sum() - (expected * cotangent).sum()) < 1e-10
+
+
+def test_pooling_is_fused_with_what_is_around_it():
+    def f(x):
+        return (lax.reduce_window(fg.numpy.tanh(x), -math.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") ** 2).sum()
+
+    kernels = str(fg.jit(fg.grad(f)).lower(fg.numpy.ones((8, 32, 32, 16))).kernels)
+    assert "for w" not in kernels and kernels.count("kernel(") == 3, kernels
 
 
 @pytest.mark.parametrize("groups", [{}, dict(feature_group_count=2), dict(batch_group_count=2)])

@@ -18,6 +18,7 @@ from funcgrad.compiler.largest import is_selected
 from funcgrad.compiler.reductions import reduced_count
 from funcgrad.core import Primitive
 from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives import reductions, windows
 from funcgrad.primitives.contraction import dot_general
 from funcgrad.primitives.convolution import conv_general_dilated
 from funcgrad.primitives.counting import iota
@@ -74,7 +75,26 @@ def _top_by_sorting(apply: Apply, equation: Equation) -> list[Variable]:
     ]
 
 
+WINDOWS = {
+    windows.reduce_window_sum: reduce_sum,
+    windows.reduce_window_max: reductions.reduce_max,
+    windows.reduce_window_min: reductions.reduce_min,
+}
+
+
+def _by_pieces(apply: Apply, equation: Equation) -> Variable:
+    """Windows that lie apart are axes of their own, so that their sums are fused with what is around them."""
+    (x,), counts, params = equation.operands, equation.results[0].shape, equation.params
+    is_sum = equation.primitive is windows.reduce_window_sum
+    fill = 0 if is_sum else windows.neutral(x.dtype, equation.primitive is windows.reduce_window_max)
+    pieces = windows.pieces_of(x, constant(fill, x.dtype), counts, params, apply)
+    return windows.over_windows(WINDOWS[equation.primitive], pieces, counts, params, apply)
+
+
 def _rule(equation: Equation) -> Rule | None:
+    if equation.primitive in WINDOWS:
+        x, result = equation.operands[0], equation.results[0]
+        return _by_pieces if windows.lie_apart(x.shape, result.shape, **equation.params) else None
     if equation.primitive is top_k:
         return None if is_selected(equation) else _top_by_sorting
     if equation.primitive not in (reduce_sum, dot_general, conv_general_dilated):

@@ -23,15 +23,16 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import AbstractArray
+from funcgrad.array import AbstractArray, Array
 from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.counting import iota
-from funcgrad.primitives.elementwise import zeros_like
+from funcgrad.primitives.elementwise import eq, full, is_nan, or_, select, zeros_like
 from funcgrad.primitives.gathering import gather
-from funcgrad.primitives.movement import pad
-from funcgrad.primitives.shapes import linear_jvp, reshape, transpose
+from funcgrad.primitives.movement import pad, slice_
+from funcgrad.primitives.reductions import reduce_min
+from funcgrad.primitives.shapes import broadcast_in_dim, linear_jvp, reduce_sum, reshape, transpose
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -178,6 +179,82 @@ def _reduce_windows(x: Any, ufunc: Any, counts, window_dimensions, window_stride
     return x
 
 
+# Windows that do not overlap, as of most pooling: axes are cut into pieces, in each of which one window begins. What
+# follows has two axes for each of them then, and the second one is that of the window.
+
+
+def lie_apart(shape, counts, window_dimensions, window_strides, padding, base_dilation, window_dilation) -> bool:
+    """Whether there are windows and elements, no element is in two windows, and none is put between elements."""
+    entries = zip(window_dimensions, window_strides, base_dilation, window_dilation, counts, strict=True)
+    return not (0 in shape or 0 in counts) and all(
+        base == 1 and (apart == 1 or size == 1) and (size <= stride or count == 1)
+        for size, stride, base, apart, count in entries
+    )
+
+
+def pieces_of(x: Any, fill: Any, counts: Sequence[int], params: dict[str, Any], apply: Callable[..., Any]) -> Any:
+    """An array cut into windows that lie apart: of shape (windows, length of a window) for each axis.
+
+    Arguments:
+        x, fill: the array, and what is added at its ends.
+        counts: how many windows there are along each axis.
+        params: of the primitive.
+        apply: takes a primitive, its operands and its params.
+    """
+    sizes, strides = params["window_dimensions"], params["window_strides"]
+    ends, cut = [], []
+    for length, size, stride, (low, _), count in zip(x.shape, sizes, strides, params["padding"], counts, strict=True):
+        step = stride if count > 1 else size
+        ends.append((low, count * step - low - length, 0))
+        cut += [count, step]
+    if any(entry != (0, 0, 0) for entry in ends):
+        x = apply(pad, x, fill, config=tuple(ends))
+    x = apply(reshape, x, shape=tuple(cut))
+    limits = tuple(size if place % 2 else n for place, (n, size) in enumerate(zip(cut, _doubled(sizes), strict=True)))
+    if limits != tuple(cut):
+        x = apply(slice_, x, starts=(0,) * len(cut), limits=limits, strides=(1,) * len(cut))
+    return x
+
+
+def _doubled(entries: Sequence[int]) -> list[int]:
+    return [entry for entry in entries for _ in range(2)]
+
+
+def axes_of_windows(params: dict[str, Any]) -> tuple[int, ...]:
+    """The axes of the pieces along which windows have more than one element."""
+    return tuple(2 * axis + 1 for axis, size in enumerate(params["window_dimensions"]) if size > 1)
+
+
+def over_windows(reduce: Primitive, pieces: Any, counts: Sequence[int], params: Any, apply: Callable[..., Any]) -> Any:
+    """What a reduction of pieces comes to in each window."""
+    axes = axes_of_windows(params)
+    return apply(reshape, apply(reduce, pieces, axes=axes) if axes else pieces, shape=tuple(counts))
+
+
+def _for_each_element(x: Array, pieces_shape: Sequence[int]) -> Array:
+    """A number of each window for all elements of its piece."""
+    return broadcast_in_dim(x, shape=tuple(pieces_shape), axes=tuple(range(0, 2 * x.ndim, 2)))
+
+
+def _apply(primitive: Primitive, *operands: Any, **params: Any) -> Any:
+    return primitive(*operands, **params)
+
+
+def _spread_back(cotangent: Array, shape: Sequence[int], params: dict[str, Any]) -> Array:
+    """What each window of a sum gives to its elements, and zero to the others."""
+    sizes, strides, counts = params["window_dimensions"], params["window_strides"], cotangent.shape
+    zero, cut, ends = full((), 0, cotangent.dtype), [], []
+    result = _for_each_element(cotangent, [n for pair in zip(counts, sizes, strict=True) for n in pair])
+    steps = [stride if count > 1 else size for stride, size, count in zip(strides, sizes, counts, strict=True)]
+    for length, size, step, (low, _), count in zip(shape, sizes, steps, params["padding"], counts, strict=True):
+        cut += [(0, 0, 0), (0, step - size, 0)]
+        ends.append((-low, length + low - count * step, 0))
+    if any(entry != (0, 0, 0) for entry in cut):
+        result = pad(result, zero, config=tuple(cut))
+    result = reshape(result, shape=tuple(count * step for count, step in zip(counts, steps, strict=True)))
+    return pad(result, zero, config=tuple(ends)) if any(entry != (0, 0, 0) for entry in ends) else result
+
+
 # reduce_window_sum
 
 
@@ -200,6 +277,9 @@ def _sum_evaluate(x, **params):
 def _sum_transpose(cotangent, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
     if 0 in cotangent.shape or 0 in x.shape:
         return [zeros_like(x)]
+    params = {"window_dimensions": window_dimensions, "window_strides": window_strides, "padding": padding}
+    if lie_apart(x.shape, cotangent.shape, **params, base_dilation=base_dilation, window_dilation=window_dilation):
+        return [_spread_back(cotangent, x.shape, params)]
     axes = zip(
         x.shape,
         window_dimensions,
@@ -309,6 +389,25 @@ def _read_places(x, places, counted):
     return transpose(result, permutation=tuple(order.index(axis) for axis in range(x.ndim)))
 
 
+def _read_first(t: Array, x: Array, best: Array, params: dict[str, Any]) -> Array:
+    """The elements of `t` where, of each window, the first element of `x` is that attains the extremum.
+
+    Windows lie apart here. So this is a sum of all elements of each that are not masked, whose transpose needs no
+    positions to write at.
+    """
+    counts, zero = best.shape, full((), 0, t.dtype)
+    pieces = pieces_of(x, zero, counts, params, _apply)
+    sizes = [n if place % 2 else 1 for place, n in enumerate(pieces.shape)]
+    numbers = reshape(iota(shape=(math.prod(sizes),), dtype=dtypes.int32, axis=0), shape=tuple(sizes))
+    attains = or_(eq(pieces, _for_each_element(best, pieces.shape)), is_nan(pieces))
+    candidates = select(attains, numbers, full((), math.prod(sizes), dtypes.int32))
+    first = over_windows(reduce_min, candidates, counts, params, _apply)
+    chosen = eq(_for_each_element(first, pieces.shape), numbers)
+    return over_windows(
+        reduce_sum, select(chosen, pieces_of(t, zero, counts, params, _apply), zero), counts, params, _apply
+    )
+
+
 def _extremum(name: str, ufunc: Any, is_max: bool, place: Primitive) -> Primitive:
     def abstract(x, **params):
         _check_dtype(name, x.dtype)
@@ -323,7 +422,11 @@ def _extremum(name: str, ufunc: Any, is_max: bool, place: Primitive) -> Primitiv
 
     def jvp(primals, tangents, **params):
         (x,), (t,) = primals, tangents
-        return primitive(x, **params), _read_places(t, place(x, **params), counted_axes(**params))
+        result = primitive(x, **params)
+        is_added = any(entry > 0 for entries in params["padding"] for entry in entries)
+        if lie_apart(x.shape, result.shape, **params) and not is_added:
+            return result, _read_first(t, x, result, params)
+        return result, _read_places(t, place(x, **params), counted_axes(**params))
 
     primitive = Primitive(name, abstract=abstract, evaluate=evaluate, jvp=jvp)
     primitive.batch = _batch_rule(lambda: primitive)
