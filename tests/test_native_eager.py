@@ -96,6 +96,10 @@ def assert_same(found, wanted, exact):
             numbers = ~numpy.isnan(wanted)
             numpy.testing.assert_array_equal(numpy.signbit(found)[numbers], numpy.signbit(wanted)[numbers])
         return
+    if found.dtype.kind == "c":  # a power that overflows may be infinite in one part and NaN in the other
+        finite = numpy.isfinite(wanted)
+        numpy.testing.assert_array_equal(numpy.isfinite(found), finite)
+        found, wanted = found[finite], wanted[finite]
     precision = {"bfloat16": 2e-2, "float16": 4e-3, "float32": 3e-6, "complex64": 2e-5}.get(wanted.dtype.name, 1e-12)
     wide = numpy.complex128 if found.dtype.kind == "c" else numpy.float64
     numpy.testing.assert_allclose(found.astype(wide), wanted.astype(wide), rtol=precision, atol=precision)
@@ -124,6 +128,8 @@ def test_primitives_give_what_evaluate_gives(primitive, operands):
             ]
             if primitive is e.rem and operands[0].kind == "f":  # a quotient of any size takes NumPy minutes
                 buffers = [numpy.clip(x, *numpy.array([-1e4, 1e4], x.dtype)) for x in buffers]
+            if primitive is e.polygamma:  # whose infinite order means nothing
+                buffers[0] = numpy.where(numpy.isinf(buffers[0]), numpy.ones((), dtype=operands[0]), buffers[0])
             with numpy.errstate(all="ignore"):
                 wanted = numpy.asarray(primitive.evaluate(*[x.copy() for x in buffers]))
             arrays = [ConcreteArray(numpy.ascontiguousarray(x).reshape(x.shape)) for x in buffers]

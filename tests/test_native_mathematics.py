@@ -15,6 +15,7 @@ import scipy.special
 from native_functions import native
 
 from funcgrad.compiler import mathematics, special_functions, trigonometry
+from funcgrad.compiler.expressions import constant
 from funcgrad.compiler.target import host_target
 
 # The largest error of float32 and of float64, rounded up. Those of lgamma and digamma in float64 hold for positive
@@ -325,3 +326,53 @@ def test_the_same_bits_at_any_width(name, dtype, generator):
     results = [compiled(name, dtype, bits)(*arrays) for bits in (512, 256, 128, 0)]
     for other in results[1:]:
         numpy.testing.assert_array_equal(results[0], other)
+
+
+# Of polygamma, the order is the first operand: a number known when code is written, or one of many.
+
+
+def exact_polygamma(n, x):
+    """By the sum, of which the terms from 60 on are summed by the formula of Euler and Maclaurin."""
+    x, s, value = mpmath.mpf(float(x)), mpmath.mpf(int(n) + 1), mpmath.mpf(0)
+    for _ in range(60):
+        value, x = value + x**-s, x + 1
+    rest = x / (s - 1) + 0.5
+    for j in range(1, 25):
+        rest += mpmath.bernoulli(2 * j) / mpmath.factorial(2 * j) * mpmath.rf(s, 2 * j - 1) / x ** (2 * j - 1)
+    return (-1) ** int(s) * mpmath.factorial(int(n)) * (value + x**-s * rest)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 7, 20, None])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+def test_polygamma(order, dtype, generator):
+    x = numpy.concatenate([generator.uniform(-20, 30, 80), 10 ** generator.uniform(-4, 4, 80)]).astype(dtype)
+    if order is None:
+        n = generator.integers(1, 171, x.size).astype(dtype)
+        found = native(special_functions.polygamma, [dtype, dtype])(n, x)
+    else:
+        n = numpy.full(x.shape, order, dtype)
+        found = native(lambda x: special_functions.polygamma(constant(order, dtype), x), [dtype])(x)
+    with mpmath.workdps(60):
+        values = [exact_polygamma(*pair) for pair in zip(n, x, strict=True)]
+        exact = numpy.array([numpy.longdouble(mpmath.nstr(v, 25)) for v in values])
+    with numpy.errstate(all="ignore"):
+        nearest = exact.astype(dtype)
+    # Of even order, those of negative numbers are differences; others may be too small, or too large on the way.
+    inside = (x > 0) | (n % 2 == 1)
+    inside &= (abs(exact) > numpy.finfo(dtype).tiny) & (abs(exact) < numpy.finfo(dtype).max) & ((x > 0) | (n < 100))
+    check("polygamma", found[inside], exact[inside], 0.6 if dtype == FLOAT32 else 3.9, n[inside], x[inside])
+    others = ~inside & (abs(nearest) < numpy.finfo(dtype).max) & ((x > 0) | (n < 100))
+    numpy.testing.assert_allclose(found[others], nearest[others], rtol=1e-5, atol=numpy.finfo(dtype).tiny)
+
+
+def test_special_numbers_of_polygamma():
+    orders = numpy.array([0, 1, 2, 3, 0.5, -1, -2, numpy.nan, 171])
+    special = numpy.array([0.0, -0.0, -1.0, -2.0, -1e300, 5e-324, 1e-200, 1, numpy.inf, -numpy.inf, numpy.nan])
+    n, x = (v.ravel() for v in numpy.meshgrid(orders, special))
+    found = native(special_functions.polygamma, [FLOAT64, FLOAT64])(n, x)
+    with numpy.errstate(all="ignore"):
+        expected = numpy.where(n == 171, numpy.where(numpy.isnan(x), x, numpy.inf), scipy.special.polygamma(n, x))
+    numpy.testing.assert_allclose(found, expected, rtol=1e-14)
+    for order in (0, 1, 2, 171, 0.5, -1):
+        alone = native(lambda x, order=order: special_functions.polygamma(constant(order, FLOAT64), x), [FLOAT64])
+        numpy.testing.assert_allclose(alone(special), found[n == order], rtol=1e-14)

@@ -918,6 +918,10 @@ ERRORS = [
     (lambda: np.sin(object()), fg.errors.ArgumentTypeError, "object"),
     (lambda: np.ldexp(V, V), fg.errors.DtypeError, "integer"),
     (lambda: np.gcd(V, V), fg.errors.DtypeError, "integer"),
+    (lambda: np.power(I32, -1), fg.errors.DtypeError, "negative powers"),
+    (lambda: np.array(I32) ** -2, fg.errors.DtypeError, "negative powers"),
+    (lambda: np.power(2, -1), fg.errors.DtypeError, "negative powers"),
+    (lambda: fg.jit(lambda x: x**-1)(I32), fg.errors.DtypeError, "negative powers"),
     (lambda: np.logaddexp(C, C), fg.errors.DtypeError, "real"),
     (lambda: np.invert(V), fg.errors.DtypeError, "integer"),
     (lambda: np.bincount(V), fg.errors.DtypeError, "integers"),
@@ -931,6 +935,16 @@ ERRORS = [
 def test_errors_say_what_was_wrong(call, error, word):
     with pytest.raises(error, match=word):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64"])
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit, fg.vmap])
+def test_negative_powers_in_an_array_are_rounded_towards_zero(transform, dtype):
+    x, y = (a.ravel() for a in numpy.meshgrid(numpy.arange(-3, 4), numpy.arange(-3, 4)))
+    found = transform(np.power)(fg.array(x.astype(dtype)), fg.array(y.astype(dtype)))
+    with numpy.errstate(all="ignore"):
+        expected = numpy.trunc(numpy.where((x == 0) & (y < 0), 0.0, x.astype(float) ** y))
+    numpy.testing.assert_array_equal(found, expected.astype(dtype))
 
 
 def test_every_public_name_is_there():

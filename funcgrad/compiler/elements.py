@@ -18,6 +18,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
+from funcgrad.compiler.complex_numbers import Complex, choose
 from funcgrad.compiler.expressions import (
     INT32,
     INT64,
@@ -34,7 +35,7 @@ from funcgrad.compiler.expressions import (
     select,
     unflatten,
 )
-from funcgrad.compiler.lower_complex import Complex, choose, lower, supports
+from funcgrad.compiler.lower_complex import lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, reduced_count
 from funcgrad.compiler.structures import IDENTITIES
 from funcgrad.core import Primitive

@@ -22,6 +22,7 @@ from typing import Any
 import numpy
 
 from funcgrad.compiler.clusters import Cluster
+from funcgrad.compiler.complex_numbers import Value
 from funcgrad.compiler.contraction import SLOTS
 from funcgrad.compiler.elements import Indices
 from funcgrad.compiler.expressions import Axis, Buffer, convert, flatten, load
@@ -29,7 +30,6 @@ from funcgrad.compiler.fuse import Fuser
 from funcgrad.compiler.kernels import Buffers, LoopWriter
 from funcgrad.compiler.llvm import KernelWriter
 from funcgrad.compiler.loops import Kernel, Loop, expressions_in, finished
-from funcgrad.compiler.lower_complex import Value
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.operations import register_type
 from funcgrad.program import Variable

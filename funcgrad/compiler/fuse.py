@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 from funcgrad import dtypes
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
+from funcgrad.compiler.complex_numbers import Complex, Value
 from funcgrad.compiler.elements import LOOKUPS, SINGLE_WRITES, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.expand import expanded_program
 from funcgrad.compiler.expressions import Axis, Buffer, constant_index, flatten, load
 from funcgrad.compiler.join import Joiner
-from funcgrad.compiler.lower_complex import Complex, Value
 from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, is_reduction, reduced_axes

@@ -31,6 +31,7 @@ from funcgrad import dtypes
 from funcgrad.array import Array
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.columns import LARGEST_ROW, may_go_by_rows, passes_by_rows
+from funcgrad.compiler.complex_numbers import Complex, Value, parts_of
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
 from funcgrad.compiler.expressions import (
     Accumulator,
@@ -49,7 +50,6 @@ from funcgrad.compiler.expressions import (
 )
 from funcgrad.compiler.fuse import QUICK, Fuser
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
-from funcgrad.compiler.lower_complex import Complex, Value, parts_of
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.compiler.squares import Square, turned_group, write_in_squares

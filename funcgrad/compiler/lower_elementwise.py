@@ -48,8 +48,6 @@ def supports(primitive: Primitive, operands: Sequence[numpy.dtype], params: dict
     """Whether `lower` has a rule for the primitive with operands of these dtypes."""
     if primitive not in RULES or any(x.kind == "c" for x in operands):
         return False
-    if primitive is elementwise.pow_ and operands[0].kind == "i":
-        return False  # a negative exponent is an error that only the host can raise
     return getattr(params.get("dtype"), "kind", "") != "c" and primitive is not elementwise.complex_
 
 
@@ -190,24 +188,22 @@ def _float_remainder(x: Expression, y: Expression) -> Expression:
 
 
 def _integer_pow(x: Expression, exponent: int) -> Expression:
-    result, square, n = None, x, abs(exponent)
-    while n:
-        if n & 1:
-            result = square if result is None else result * square
-        n >>= 1
-        square = square * square if n else square
-    if result is None:
+    if exponent == 0:
         return constant(1, x.dtype)
+    result = mathematics.repeated_product(x, abs(exponent))
     return 1 / result if exponent < 0 else result
 
 
 def _whole_pow(x: Expression, y: Expression) -> Expression:
-    result: Expression = constant(1, x.dtype)
-    bits = 8 * x.dtype.itemsize
-    for place in range(bits):
-        result = select((y & (1 << place)).not_equal(0), result * x, result)
-        x = x * x
-    return result
+    result, square = constant(1, x.dtype), x
+    for place in range(8 * x.dtype.itemsize):
+        result = select((y & (1 << place)).not_equal(0), result * square, result)
+        square = square * square
+    if x.dtype.kind == "u":
+        return result
+    # The quotient 1 / x**-y, rounded towards zero, is whole for 1 and -1 alone.
+    inverse = select(unary("abs", x).equal(1), select((y & 1).equal(0), 1, x), 0)
+    return select(y.less(0), inverse, result)
 
 
 def _pow(x: Expression, y: Expression) -> Expression:
@@ -337,7 +333,7 @@ def _threefry(
 _NAMES = {
     mathematics: "exp exp2 expm1 log log2 log10 log1p logistic rsqrt cbrt sinh cosh tanh asinh acosh atanh",
     trigonometry: "sin cos tan asin acos atan atan2",
-    special_functions: "erf erfc erf_inv lgamma digamma",
+    special_functions: "erf erfc erf_inv lgamma digamma polygamma",
 }
 
 RULES: dict[Primitive, Rule] = {

@@ -360,6 +360,19 @@ def atanh(x: Expression) -> Expression:
 
 # Powers
 
+
+def repeated_product(x: Any, count: int) -> Any:
+    """`x` times itself, for a positive number of factors: the products of its squares, of their squares, and so on."""
+    result = None
+    while True:
+        if count & 1:
+            result = x if result is None else result * x
+        count >>= 1
+        if not count:
+            return result
+        x = x * x
+
+
 _POW_TAIL = (
     *(0.053878005446940706, 0.052274330133643576, 0.0588343932799463, 0.06666647505950053),
     *(0.0769230789032387, 0.09090909089761286, 0.11111111111114441, 0.14285714285714282, 0.2),
@@ -385,8 +398,11 @@ def _log_pair(f: Expression) -> Pair:
     return 2.0 * total, 2.0 * (total_error + (product_error + s_error))
 
 
-def _double_power(size: Expression, y: Expression) -> Expression:
-    """`size ** y` for float64 of which the first is positive: exp(y log(size)) with the logarithm as a pair."""
+def double_power(size: Expression, y: Expression, factor: Expression | None = None, places: int = 0) -> Expression:
+    """`size ** y` for float64 of which the first is positive: exp(y log(size)) with the logarithm as a pair.
+
+    With a factor, times that and times 2**places: the power alone may be out of range.
+    """
     exponent, f = split_exponent(size)
     high, low = LOG_2[FLOAT64]
     part, part_error = _log_pair(f)
@@ -399,11 +415,11 @@ def _double_power(size: Expression, y: Expression) -> Expression:
     regular = size.greater(0.0) & size.less(math.inf)
     total = select(regular, total, select(size.equal(size), edge, size))
     product, product_error = two_product(y, total)
-    limited = at_least(at_most(product, 720.0), -760.0)
+    limited = at_least(at_most(product, 720.0), -1418.0 - places * LOG_2[FLOAT64][0])
     inside = limited.equal(product) & regular
     low_part = select(inside, fma(y, error, product_error), 0.0)
-    rest, shifted = _split_exponential(limited, 2 * DOUBLE.bias, low_part)
-    return _times_power_of_two(1.0 + rest, shifted)
+    rest, shifted = _split_exponential(limited, 2 * DOUBLE.bias + places, low_part)
+    return _times_power_of_two(1.0 + rest if factor is None else fma(rest, factor, factor), shifted)
 
 
 def _single_power(size: Expression, y: Expression) -> Expression:
@@ -431,7 +447,7 @@ def _single_power(size: Expression, y: Expression) -> Expression:
 def pow_(x: Expression, y: Expression) -> Expression:
     """x to the y, for all that C's `pow` gives a value."""
     size = magnitude(x)
-    result = (_single_power if x.dtype == FLOAT32 else _double_power)(size, y)
+    result = (_single_power if x.dtype == FLOAT32 else double_power)(size, y)
     result = select(size.equal(1.0), 1.0, result)
     whole = unary("trunc", y).equal(y)
     half = 0.5 * y

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from funcgrad import dtypes
+from funcgrad.compiler.complex_numbers import Complex, parts_of
 from funcgrad.compiler.elements import Indices, is_real
 from funcgrad.compiler.expressions import (
     Accumulator,
@@ -33,7 +34,6 @@ from funcgrad.compiler.expressions import (
     unflatten,
 )
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
-from funcgrad.compiler.lower_complex import Complex, parts_of
 from funcgrad.compiler.mathematics import exp, log1p
 from funcgrad.compiler.nests import loops_over
 from funcgrad.compiler.reductions import neutral

@@ -12,6 +12,7 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray
+from funcgrad.compiler.complex_numbers import Complex, Value
 from funcgrad.compiler.expressions import (
     UNKNOWN_EXTENT,
     Axis,
@@ -26,7 +27,7 @@ from funcgrad.compiler.expressions import (
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
-from funcgrad.compiler.lower_complex import Complex, Value, lower
+from funcgrad.compiler.lower_complex import lower
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.schedule import ELEMENTS_A_CHUNK
 from funcgrad.compiler.target import host_target

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from funcgrad import dtypes
+from funcgrad.compiler.complex_numbers import Complex, is_complex, parts_of
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
 from funcgrad.compiler.expressions import (
     INT64,
@@ -34,7 +35,6 @@ from funcgrad.compiler.expressions import (
 )
 from funcgrad.compiler.largest import is_selected, largest_of_rows
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
-from funcgrad.compiler.lower_complex import is_complex
 from funcgrad.compiler.nests import copied, element, loops_over
 from funcgrad.compiler.reductions import neutral
 from funcgrad.compiler.running import product_of_complex, running, running_logsumexp, running_product
@@ -179,6 +179,10 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
         last = [] if dtype == x.dtype else loops_over(x.shape, finish)
         shape = tuple(numbers[0].shape) if numbers else ()
         left = left_axes(len(x.shape), axes)
+        # A product of complex numbers needs both parts at once; whatever else is done to each part by itself.
+        paired = operation == "mul" and isinstance(x, Parts)
+        if paired:
+            left = left[:-1]
         update = Axis(math.prod(shape), "n")
         around = [Axis(x.shape[axis], f"k{place}") for place, axis in enumerate(left)]
         position = unflatten(axis_index(update), shape)
@@ -193,12 +197,19 @@ def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
                 inside = within if inside is None else inside & within
             places[axis] = clamped(value, 0, x.shape[axis] - 1)
         place = flatten(places, x.shape)
-        update_place = flatten((*position, *(axis_index(k) for k in around)), updates.shape)
-        new, old = convert(load(buffers[updates], update_place), dtype), load(work, place)
-        if operation is not None:
+        first_part = [constant_index(0)] if paired else []
+        update_place = flatten((*position, *(axis_index(k) for k in around), *first_part), updates.shape)
+        count = 2 if paired else 1
+        new = [convert(load(buffers[updates], update_place + part), dtype) for part in range(count)]
+        old = [load(work, place + part) for part in range(count)]
+        if paired:
+            new = parts_of(Complex(*old) * Complex(*new))
+        elif operation is not None:
             widened = computing_dtype(dtype)
-            new = convert(binary(operation, convert(old, widened), convert(new, widened)), dtype)
-        body: list[Statement] = [Store(work, place, new if inside is None else select(inside, new, old))]
+            new = [convert(binary(operation, convert(old[0], widened), convert(new[0], widened)), dtype)]
+        if inside is not None:
+            new = [select(inside, *pair) for pair in zip(new, old, strict=True)]
+        body: list[Statement] = [Store(work, place + part, value) for part, value in enumerate(new)]
         for k in reversed(around):
             body = [Loop(k, body, "vector" if k is around[-1] else "serial")]
         return [*first, finished([Loop(update, body, "serial")]), *last]
@@ -348,7 +359,7 @@ SPECIAL: dict[Primitive, Special] = {
     movement.dynamic_update_slice: by_parts(_dynamic_update_slice),
     scatter_add: by_parts(_scatter("add")),
     indexing.scatter_set: by_parts(_scatter(None)),
-    indexing.scatter_mul: Special(_scatter("mul")),
+    indexing.scatter_mul: by_parts(_scatter("mul")),
     indexing.scatter_min: Special(_scatter("min")),
     indexing.scatter_max: Special(_scatter("max")),
     reductions.reduce_prod: Special(product_of_complex, lambda equation: is_complex(equation.operands[0].dtype)),

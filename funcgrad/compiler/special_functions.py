@@ -1,4 +1,5 @@
-"""Error functions, the logarithm of the gamma function, and Bessel functions, in the language of kernels.
+"""Error functions, the logarithm of the gamma function and its derivatives, and Bessel functions, in the language of
+kernels.
 
 Error functions of float32 are computed in float32, since activations and normal random numbers need them; the others
 are seldom used, and computed in float64 for all dtypes.
@@ -12,31 +13,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 
-from funcgrad.compiler.expressions import FLOAT32, FLOAT64, Expression, convert, fma, select, unary
+from funcgrad.compiler.expressions import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    Expression,
+    constant,
+    constant_value,
+    convert,
+    fma,
+    rarely,
+    select,
+    unary,
+)
 from funcgrad.compiler.mathematics import (
     at_most,
     copysign,
+    double_power,
     exp_in_range,
     exp_of_negative,
     format_of,
     log,
+    log1p,
     magnitude,
     natural_log,
     polynomial,
+    repeated_product,
     split_exponent,
     two_product,
 )
 from funcgrad.compiler.trigonometry import sine_polynomial
 
-Function = Callable[[Expression], Expression]
+Function = Callable[..., Expression]
 
 
 def _in_float64(function: Function) -> Function:
-    def of_any(x: Expression) -> Expression:
-        return convert(function(convert(x, FLOAT64)), x.dtype)
+    @wraps(function)
+    def of_any(*operands: Expression) -> Expression:
+        return convert(function(*[convert(x, FLOAT64) for x in operands]), operands[0].dtype)
 
-    of_any.__name__, of_any.__doc__ = function.__name__, function.__doc__
     return of_any
 
 
@@ -249,6 +266,96 @@ def digamma(x: Expression) -> Expression:
     reflected = select(size.equal(0.0), math.nan, fma(cotangent, -math.pi, value))
     result = select(negative, reflected, value)
     return select(x.equal(0.0), copysign(x._other(math.inf), -x), result)
+
+
+# The derivatives of digamma: polygamma(n, x) = (-1)**(n + 1) n! zeta(n + 1, x), where zeta(s, x) is the sum of
+# 1 / (x + k)**s for k = 0, 1, 2 and so on. Terms from TERMS on are summed by the formula of Euler and Maclaurin.
+
+TERMS = 8
+MOST_ORDERS = 170  # whose factorial is in range
+_BERNOULLI = (
+    *(1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600),
+    *(-3617 / 10670622842880000, 43867 / 5109094217170944000, -174611 / 802857662698291200000),
+)
+"""The Bernoulli number of an even number, divided by the factorial of that: 2, 4, 6 and so on."""
+
+MOST_FACTORS = 8  # up to which a power is multiplied out
+SCALE = 500  # factorials are kept divided by 2**SCALE, so that products with them are in range
+_FACTORIALS = tuple(math.factorial(16 * k) / (1 << SCALE) for k in range(11))
+
+
+def _scaled_factorial(n: Expression) -> Expression:
+    """n! / 2**SCALE, for a whole number up to MOST_ORDERS: that of a multiple of 16, and up to 15 factors more."""
+    start = unary("floor", n * (1 / 16)) * 16.0
+    factorial: Expression = n._other(_FACTORIALS[0])
+    for k, value in enumerate(_FACTORIALS):
+        factorial = select(start.greater_equal(16.0 * k), value, factorial)
+    product, error = n._other(1.0), n._other(0.0)
+    for step in range(1, 16):
+        factor = select((start + float(step)).less_equal(n), start + float(step), 1.0)
+        product, more = two_product(product, factor)
+        error = fma(error, factor, more)
+    return fma(factorial, product, factorial * error)
+
+
+def _power_of_quotient(x: Expression, k: int, s: Expression) -> Expression:
+    """(x / (x + k)) ** s; the last one, which may be nearly all of the sum, is worth a logarithm."""
+    if s.operation == "constant" and constant_value(s) <= MOST_FACTORS and k < TERMS:
+        return repeated_product(x / (x + float(k)), int(constant_value(s)))
+    return exp_of_negative(-s * log1p(float(k) / x))
+
+
+def _zeta_of_positive(s: Expression, x: Expression, factor: Expression) -> Expression:
+    """zeta(s, x) * factor * 2**SCALE."""
+    # Far out, the sum is an integral, and the series below is not needed.
+    far = x.greater(1e20)
+    end = x + float(TERMS)
+    inverse = 1.0 / end
+    square = inverse * inverse
+    rest = x._other(_BERNOULLI[-1])
+    for k in range(len(_BERNOULLI) - 1, 0, -1):
+        rest = fma(rest, (s + (2.0 * k - 1)) * (s + 2.0 * k) * square, _BERNOULLI[k - 1])
+    rest = fma(rest, s * inverse, 0.5) + end / (s - 1.0)
+    # The smallest ones first, but the rest last, which may be larger than all others.
+    total: Expression = x._other(0.0)
+    for k in range(TERMS - 1, 0, -1):
+        total = total + _power_of_quotient(x, k, s)
+    total = fma(rest, _power_of_quotient(x, TERMS, s), total + 1.0)
+    total = select(far, 1.0 / (s - 1.0), total)
+    return double_power(x, select(far, 1.0 - s, -s), factor * total, places=SCALE)
+
+
+def _derivative_of_digamma(s: Expression, factorial: Expression, odd: Expression, x: Expression) -> Expression:
+    """That of order s - 1, which is odd or not, from its factorial divided by 2**SCALE."""
+    # zeta(s, x) of a negative x is zeta(s, f) of its fraction, and a finite number of terms of the other sign: the
+    # difference of two infinite sums.
+    negative = x.less(0.0)
+    above, below = x - unary("floor", x), unary("ceil", x) - x
+    value = _zeta_of_positive(s, select(negative, above, magnitude(x)), factorial)
+    others = _zeta_of_positive(s, below, factorial) - _zeta_of_positive(s, 1.0 - x, factorial)
+    value = rarely(negative, value + select(odd, others, -others), value)
+    value = select(negative & unary("floor", x).equal(x), math.inf, value)
+    return select(odd, value, -value)
+
+
+@_in_float64
+def polygamma(n: Expression, x: Expression) -> Expression:
+    """The derivative of order n of `digamma`; infinite if n is too large for a factorial, NaN if it is not whole."""
+    if n.operation == "constant":
+        order = float(constant_value(n))
+        if order == 0:
+            return digamma(x)
+        if order in range(1, MOST_ORDERS + 1):
+            factorial = x._other(math.factorial(int(order)) / (1 << SCALE))
+            return _derivative_of_digamma(x._other(order + 1), factorial, constant(order % 2 == 1, BOOL), x)
+    whole = unary("trunc", n).equal(n) & n.greater_equal(0.0) & n.less(math.inf)
+    fits = whole & n.greater(0.0) & n.less_equal(float(MOST_ORDERS))
+    order = select(fits, n, 1.0)
+    half = 0.5 * order
+    odd = unary("trunc", half).not_equal(half)
+    value = _derivative_of_digamma(order + 1.0, _scaled_factorial(order), odd, x)
+    value = select(fits, value, select(whole & x.equal(x), n._other(math.inf), math.nan))
+    return rarely(n.equal(0.0), digamma(x), value)
 
 
 # Modified Bessel functions of the first kind. Times exp(-|x|), they are polynomials of |x| by 1 + |x| (of order 1: by

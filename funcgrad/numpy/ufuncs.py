@@ -228,7 +228,7 @@ fmod = _binary(
 power = _binary(
     _Form(lambda x, y: operators.power(*_without_bool(x, y)), only_if(_is_number, e.pow_), integers=False),
     "power",
-    "x to the power y. An integer array has no negative powers.",
+    "x to the power y. A negative power of integers is refused if it is known, and else rounded towards zero.",
     "[2.0, 3.0]",
     "2",
     "[4., 9.], dtype=float32",

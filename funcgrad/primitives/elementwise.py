@@ -308,7 +308,15 @@ def _pow_exponent_factor(r, x, y):
     return mul(log(safe), r)
 
 
-pow_ = elementwise("pow", numpy.power, (_pow_base_factor, _pow_exponent_factor))
+def _pow_evaluate(x, y):
+    if x.dtype.kind != "i" or y.dtype.kind != "i":
+        return numpy.power(x, y)
+    # The quotient 1 / x**-y, rounded towards zero as `div` does it: it is whole for 1 and -1 alone.
+    inverse = numpy.where(abs(x) == 1, numpy.where(y & 1, x, 1), 0).astype(x.dtype)
+    return numpy.where(y < 0, inverse, numpy.power(x, numpy.maximum(y, 0)))
+
+
+pow_ = elementwise("pow", _pow_evaluate, (_pow_base_factor, _pow_exponent_factor))
 
 
 def _integer_pow_evaluate(x, *, exponent):
@@ -319,7 +327,9 @@ def _integer_pow_evaluate(x, *, exponent):
         square, n = square * square if n > 1 else square, n >> 1
     if result is None:
         return numpy.ones_like(x)
-    return numpy.ones_like(x) / result if exponent < 0 else result
+    if exponent < 0:
+        return numpy.divide(numpy.ones_like(x), result, dtype=x.dtype)  # which NumPy refuses for whole numbers
+    return result
 
 
 def _integer_pow_factor(r, x, *, exponent):

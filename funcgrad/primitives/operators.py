@@ -106,10 +106,9 @@ def mod(x: Any, y: Any) -> Array:
 
 def power(x: Any, y: Any) -> Array:
     """`x ** y`; a Python integer as the exponent is multiplied out."""
-    if type(y) is int and not isinstance(x, (bool, int)):
+    if type(y) is int and (y < 0 or not isinstance(x, (bool, int))):
         x = as_array(x)
-        if y >= 0 or not dtypes.is_integer(x.dtype):
-            return e.integer_pow(cast(x, dtypes.int32) if dtypes.is_bool(x.dtype) else x, exponent=y)
+        return e.integer_pow(cast(x, dtypes.int32) if dtypes.is_bool(x.dtype) else x, exponent=y)
     x, y = promote(x, y)
     return e.pow_(x, y)
 

@@ -160,7 +160,7 @@ def digamma(x: Any) -> Array:
 
 
 def polygamma(n: Any, x: Any) -> Array:
-    """The n-th derivative of `digamma`.
+    """The n-th derivative of `digamma`, for whole numbers n; NaN for others, and infinite for n above 170.
 
     Example:
         >>> import funcgrad.numpy as np

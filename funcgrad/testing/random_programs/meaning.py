@@ -127,7 +127,7 @@ FUNCTIONS = frozenset(
 )
 """Elementwise functions that are not exact."""
 
-WITH_ROOTS = frozenset([ew.lgamma, ew.digamma])
+WITH_ROOTS = frozenset([ew.lgamma, ew.digamma, ew.polygamma])
 """Functions that nobody computes well relative to their results near their roots."""
 
 SPECIAL = frozenset([ew.erfc, ew.erf_inv, ew.lgamma, ew.digamma, ew.polygamma, bessel_i0e, bessel_i1e])
@@ -238,6 +238,9 @@ class Wobbled(Meaning):
             divisor = 1 / result
             lost = 1 / self.noisy(divisor, units, units * epsilon(result.dtype))
             return numpy.where(numpy.isfinite(divisor), lost, moved).astype(result.dtype)
+        if result.dtype.kind == "c" and primitive in (ew.pow_, ew.exp2):  # an exponential of a number that is rounded
+            base, size = [2.0, *(numpy.abs(x).astype(numpy.float64) for x in operands)][-2:]
+            return self.noisy(result, units + size * (numpy.abs(numpy.log(numpy.maximum(base, 1e-300))) + numpy.pi))
         if result.dtype.kind == "c":
             return moved
         first = operands[-1 if primitive is ew.polygamma else 0]
@@ -254,11 +257,13 @@ class Wobbled(Meaning):
         """How far a result may be off even where it is nearly zero."""
         if primitive in WITH_ROOTS:
             return epsilon(dtype)
+        if dtype.kind == "c" and primitive in (ew.log1p, ew.expm1):  # which NumPy computes from what is near 1
+            return epsilon(dtype)
         if primitive is ew.logistic:  # written as 1 / (1 + exp(-x)), whose exponential overflows
             return float(numpy.finfo(dtypes.real_of(dtype)).tiny) if dtype is not dtypes.bfloat16 else 2.0**-126
         return least(dtype)
 
-    def noisy(self, x: numpy.ndarray, units: float, floor: float = 0.0) -> numpy.ndarray:
+    def noisy(self, x: numpy.ndarray, units: Any, floor: float = 0.0) -> numpy.ndarray:
         """Finite numbers moved at random, by so many units in the last place or by `floor`; zeros stay."""
         if not dtypes.is_differentiable(x.dtype):
             return x
@@ -276,7 +281,7 @@ class Wobbled(Meaning):
         moved = values + self.error(numpy.abs(values), x.dtype, units, floor)
         return numpy.where(numpy.isfinite(values) & (values != 0), moved, values).astype(x.dtype)
 
-    def error(self, size: numpy.ndarray, dtype: numpy.dtype, units: float, floor: float) -> numpy.ndarray:
+    def error(self, size: numpy.ndarray, dtype: numpy.dtype, units: Any, floor: float) -> numpy.ndarray:
         largest = numpy.maximum(size * (epsilon(dtype) * units), max(floor, least(dtype)))
         return self.random.uniform(-1, 1, size.shape) * largest * self.strength
 
