@@ -133,9 +133,9 @@ def test_a_recipe_without_its_code_is_not_used(tmp_path):
 def test_another_program_finds_the_functions_that_it_shares(tmp_path, monkeypatch):
     compiled = []
 
-    def recorded(irs, *others):
-        compiled.extend(irs)
-        return original(irs, *others)
+    def recorded(parts):
+        compiled.extend(part.ir for part in parts)
+        return original(parts)
 
     original = machine.object_codes
     monkeypatch.setattr(machine, "object_codes", recorded)

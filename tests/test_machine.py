@@ -6,14 +6,17 @@ import ctypes
 import gc
 import os
 import re
+import subprocess
+import sys
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy
 import pytest
 
-from funcgrad.compiler.machine import Code, assembly, code_key, kept, load, make_meanwhile, object_code, object_codes
+from funcgrad.compiler.machine import Code, Part, assembly, code_key, kept, load, object_code, object_codes
 from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
@@ -318,7 +321,7 @@ MODULES = [f"define i64 @f{n}() {{ ret i64 {n} }}" for n in range(20)]
 @pytest.mark.parametrize("threads", [1, 3])
 def test_several_modules_are_compiled_at_the_same_time(threads):
     with config.override(threads=threads):
-        codes = object_codes(MODULES, host_target())
+        codes = object_codes([Part(ir, host_target()) for ir in MODULES])
     for number, code in enumerate(codes):
         loaded = load(code, [f"f{number}"])
         assert function(loaded.addresses[f"f{number}"], ctypes.c_int64)() == number
@@ -327,7 +330,7 @@ def test_several_modules_are_compiled_at_the_same_time(threads):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_wrong_module_among_several_is_an_error(threads):
     with config.override(threads=threads), pytest.raises(RuntimeError):
-        object_codes([*MODULES, "define i64 @wrong() { ret i32 0 }"], host_target())
+        object_codes([Part(ir, host_target()) for ir in [*MODULES, "define i64 @wrong() { ret i32 0 }"]])
 
 
 def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
@@ -336,47 +339,53 @@ def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with config.override(threads=3):
-        assert len(object_codes(MODULES, host_target())) == len(MODULES)
+        assert len(object_codes([Part(ir, host_target()) for ir in MODULES])) == len(MODULES)
 
 
 def returning(number: int, ir: str = "define i64 @f() {{ ret i64 {} }}") -> Code:
     return Code(code_key(f"meanwhile {number}", host_target()), lambda: [ir.format(number)], ["f"])
 
 
-def result_of(code: Code) -> int:
-    loaded = kept(code)
+def result_of(code: Code, along: Sequence[Code] = ()) -> int:
+    loaded = kept(code, along)
     return function(loaded.addresses["f"], ctypes.c_int64)()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("folder", ["empty", "none", "read-only"])
-def test_code_is_made_meanwhile(threads, folder, tmp_path):
+def test_code_is_made_along_with_other_code(threads, folder, tmp_path):
     path = tmp_path / "cache"
     if folder == "read-only":
         path.touch()
     with config.override(threads=threads, cache_folder=None if folder == "none" else str(path)):
-        for _ in range(2):  # made, and then found
-            with pytest.warns(RuntimeWarning) if folder == "read-only" and _ == 0 else nullcontext():
-                make_meanwhile([returning(1), returning(2)])
-                assert [result_of(returning(number)) for number in (2, 1, 1)] == [2, 1, 1]
+        with pytest.warns(RuntimeWarning) if folder == "read-only" else nullcontext():
+            assert result_of(returning(1), along=[returning(2), returning(3)]) == 1
+        assert [result_of(returning(number)) for number in (2, 3, 1)] == [2, 3, 1]
+        assert result_of(returning(4), along=[returning(2)]) == 4
 
 
-def test_whoever_needs_code_that_is_wrong_is_told(tmp_path):
+def test_code_that_is_wrong_is_told(tmp_path):
     with config.override(threads=2, cache_folder=str(tmp_path)):
-        wrong = returning(3, "define i64 @f() {{ ret i32 {} }}")
-        make_meanwhile([wrong])
-        with pytest.raises(RuntimeError, match="value doesn't match function result type"):
-            kept(wrong)
+        wrong = returning(5, "define i64 @f() {{ ret i32 {} }}")
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="value doesn't match function result type"):
+                kept(wrong, along=[returning(6)])
+        assert result_of(returning(6)) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_while_code_is_made_meanwhile():
-    with config.override(threads=2, cache_folder=None):
-        for _ in range(10):
-            make_meanwhile([returning(1), returning(2)])
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if result_of(returning(2)) == 2 else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            assert result_of(returning(1)) == 1
+def test_a_fork_while_llvm_is_loaded():
+    code = (
+        "import os\n"
+        "from funcgrad.compiler.machine import load_llvm_meanwhile, object_code\n"
+        "from funcgrad.compiler.target import host_target\n"
+        "load_llvm_meanwhile()\n"
+        "child = os.fork()\n"
+        "assert object_code('define void @f() { ret void }', host_target())\n"
+        "if child == 0:\n"
+        "    os._exit(0)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)

@@ -27,7 +27,6 @@ And for operations outside of `jit`:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 from funcgrad.compiler.counter import counter
@@ -59,24 +58,6 @@ def _native(program: Program) -> Executable:
     whole = WholeProgram(recipe, segment.code(), lambda: _on_the_host(program))
     shelf.put(recipe)
     return whole
-
-
-def prepare(compiler: str = "default") -> None:
-    """Begins to make what all compiled functions need, where this machine does not have it yet.
-
-    Whoever is going to trace a function and run it calls this before: a second thread makes it meanwhile.
-    """
-    if (config.compiler if compiler == "default" else compiler) == "default":
-        _prepare_native()
-
-
-@functools.cache
-def _prepare_native() -> None:
-    from funcgrad.compiler.bridge import builtin_code
-    from funcgrad.compiler.machine import make_meanwhile
-    from funcgrad.compiler.pool import pool_code
-
-    make_meanwhile([builtin_code(), pool_code()])
 
 
 def _on_the_host(program: Program) -> Executable:
@@ -120,7 +101,6 @@ __all__ = [
     "Executable",
     "compile_program",
     "counter",
-    "prepare",
     "simplified",
     "simplify",
 ]

@@ -18,16 +18,13 @@ COMPILING = threading.RLock()
 POOL = threading.RLock()
 """Held by who starts the pool of threads."""
 
-MEANWHILE = threading.RLock()
-"""Held by the thread that makes what every program needs, beside whoever traces the first one."""
-
 LLVM = threading.RLock()
 """Held by who makes code by LLVM."""
 
 LIBRARY = threading.RLock()
 """Held by who loads LLVM."""
 
-LOCKS = (COMPILING, POOL, MEANWHILE, LLVM, LIBRARY)
+LOCKS = (COMPILING, POOL, LLVM, LIBRARY)
 
 
 def _before_fork() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import marshal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,14 +18,13 @@ from funcgrad.compiler.cache import sha256
 from funcgrad.compiler.float16 import FLOAT16_CODE, FLOAT16_FUNCTIONS
 from funcgrad.compiler.image import MAGIC, Mapped, are_images_supported, linked
 from funcgrad.compiler.llvm_library import TargetMachine, llvm
-from funcgrad.compiler.locks import LLVM, MEANWHILE
+from funcgrad.compiler.locks import LLVM
 from funcgrad.compiler.target import Target, host_key, host_target
 from funcgrad.config import config
 
 _to_be_freed: list[Any] = []  # what was let go while another thread had the lock
 
 LOADS_OF_A_LOADER = 100
-OWN_THREAD = -1  # the number of the thread that makes code meanwhile
 LEAST_KEPT = 6000  # characters of LLVM code that take longer to compile than to read from the cache
 
 
@@ -59,28 +57,41 @@ def object_code(ir: str, target: Target, level: int = 1) -> bytes:
     Raises:
         RuntimeError: LLVM does not understand the code, or finds it wrong. That is a bug of whoever wrote it.
     """
-    return object_codes([ir], target, level)[0]
+    return object_codes([Part(ir, target, level)])[0]
 
 
-def object_codes(irs: Sequence[str], target: Target, level: int = 1) -> list[bytes]:
+class Part(NamedTuple):
+    """A module, and how to make code of it; see `object_code`."""
+
+    ir: str
+    target: Target
+    level: int = 1
+
+    @property
+    def effort(self) -> int:
+        """About how long LLVM takes, to compare it with others."""
+        return len(self.ir) if self.level else len(self.ir) // 3
+
+
+def object_codes(parts: Sequence[Part]) -> list[bytes]:
     """The machine code of several modules, made by several threads."""
-    if not irs:
+    if not parts:
         return []  # and LLVM need not be loaded
-    codes = [b""] * len(irs)
+    codes = [b""] * len(parts)
     errors: list[Exception] = []
-    # A list's iterator may be shared by threads. The largest goes first, so that none is left to the end.
-    todo = iter(sorted(range(len(irs)), key=lambda number: -len(irs[number])))
+    # A list's iterator may be shared by threads. The longest goes first, so that none is left to the end.
+    todo = iter(sorted(range(len(parts)), key=lambda number: -parts[number].effort))
 
     def work(thread: int) -> None:
         try:
-            machine = _target_machine(target, level, thread)
             for number in todo:
-                codes[number] = machine.emitted(irs[number])
+                ir, target, level = parts[number]
+                codes[number] = _target_machine(target, level, thread).emitted(ir)
         except Exception as error:
             errors.append(error)
 
     with LLVM:
-        helpers = [threading.Thread(target=work, args=(n,)) for n in range(1, min(config.threads, len(irs)))]
+        helpers = [threading.Thread(target=work, args=(n,)) for n in range(1, min(config.threads, len(parts)))]
         started = [helper for helper in helpers if _started(helper)]
         work(0)
         for helper in started:
@@ -161,36 +172,11 @@ def _with_float16(codes: Sequence[bytes]) -> list[bytes]:
 OBJECTS = b"funcgrad objects\n"
 
 
-def machine_code(parts: Sequence[str], target: Target, names: Sequence[str], level: int = 1) -> bytes:
-    """Makes what `load` takes: an image where there are images, else the object files in one piece.
-
-    Arguments:
-        parts: modules in LLVM's language, which may call each other's functions. Large ones are kept one by one in the
-            cache folder, so that whoever has the same in another Program need not wait for it again.
-        target, level: see `object_code`.
-        names: the functions whose addresses will be wanted.
-    """
-    several = len(parts) > 1
-    keys = [code_key(part, target, level) if several and len(part) > LEAST_KEPT else None for part in parts]
-    codes = [None if key is None else cache_folder.read(key) for key in keys]
-    new = [number for number, code in enumerate(codes) if code is None]
-    for number, code in zip(new, object_codes([parts[n] for n in new], target, level), strict=True):
-        codes[number], key = code, keys[number]
-        if key is not None:
-            cache_folder.write(key, code)
-    return _in_one_piece([code for code in codes if code is not None], names)
-
-
-def _in_one_piece(codes: Sequence[bytes], names: Sequence[str]) -> bytes:
-    codes = _with_float16(codes)
-    return (are_images_supported() and linked(codes, names)) or OBJECTS + marshal.dumps(codes)
-
-
 def load(code: bytes, names: Sequence[str]) -> Loaded:
     """Puts machine code into memory.
 
     Arguments:
-        code: what `machine_code` or `object_code` made for the CPU of this process. Functions that it calls and does
+        code: what `made` or `object_code` made for the CPU of this process. Functions that it calls and does
             not hold, such as `memcpy`, are looked for in the process; those that convert float16 are there.
         names: the functions whose addresses are wanted. The same names may occur in other code.
 
@@ -233,8 +219,10 @@ class Code(NamedTuple):
 
     Attributes:
         key: the key under which the machine code is kept: a `code_key`, or a `library_key`.
-        parts: gives the code in LLVM's language; see `machine_code`.
-        names, level: see `machine_code`.
+        parts: gives modules in LLVM's language, which may call each other's functions. Large ones are kept one by one
+            in the cache folder, so that whoever has the same in another Program need not wait for it again.
+        names: the functions whose addresses will be wanted.
+        level: see `object_code`.
         target: the CPU that it is for; by default that of this process.
     """
 
@@ -244,65 +232,67 @@ class Code(NamedTuple):
     level: int = 1
     target: Target | None = None
 
-    def made(self) -> bytes:
-        """Its machine code."""
-        return machine_code(self.parts(), self.target or host_target(), self.names, self.level)
-
 
 def library_key(name: str) -> bytes:
     """The key for machine code that depends on nothing but the library itself and this CPU."""
     return sha256(host_key() + name.encode()).digest()
 
 
-class _Meanwhile(threading.Thread):
-    """A thread that loads LLVM and makes code, most of the time without keeping Python from other threads.
-
-    The process does not end before it has.
-    """
-
-    def __init__(self, codes: Sequence[Code]):
-        super().__init__(name="funcgrad compiler")
-        self.codes, self.made = codes, dict[bytes, bytes]()
-
-    def run(self) -> None:
-        with MEANWHILE, suppress(Exception):  # whoever needs the code tries again, and is told what is wrong
-            llvm()
-            for code in self.codes:
-                machine = _target_machine(code.target or host_target(), code.level, OWN_THREAD)
-                made = _in_one_piece([machine.emitted(part) for part in code.parts()], code.names)
-                self.made[code.key] = made
-                cache_folder.write(code.key, made)
-
-
-_expected: dict[bytes, _Meanwhile] = {}  # who makes the code for a key
-_found: dict[bytes, bytes] = {}  # what was kept for a key
-
-
-def make_meanwhile(codes: Sequence[Code]) -> None:
-    """Begins to make code that is going to be needed, and is not in the cache folder, in another thread."""
-    new = []
+def made(codes: Sequence[Code]) -> list[bytes]:
+    """Makes what `load` takes of several codes, at the same time: images where there are images, else the object files
+    in one piece each."""
+    parts: list[Part] = []
+    keys: list[bytes | None] = []
+    ends: list[int] = []
     for code in codes:
-        found = cache_folder.read(code.key)
-        if found is None:
-            new.append(code)
-        else:
-            _found[code.key] = found
-    if new and config.threads > 1:
-        thread = _Meanwhile(new)
-        if _started(thread):
-            _expected.update({code.key: thread for code in new})
+        irs = code.parts()
+        for ir in irs:
+            part = Part(ir, code.target or host_target(), code.level)
+            parts.append(part)
+            keys.append(code_key(*part) if len(irs) > 1 and len(ir) > LEAST_KEPT else None)
+        ends.append(len(parts))
+    objects = [None if key is None else cache_folder.read(key) for key in keys]
+    new = [number for number, found in enumerate(objects) if found is None]
+    for number, found in zip(new, object_codes([parts[n] for n in new]), strict=True):
+        objects[number], key = found, keys[number]
+        if key is not None:
+            cache_folder.write(key, found)
+    return [
+        _in_one_piece([x for x in objects[start:end] if x is not None], code.names)
+        for code, start, end in zip(codes, [0, *ends], ends, strict=False)
+    ]
+
+
+def _in_one_piece(codes: Sequence[bytes], names: Sequence[str]) -> bytes:
+    codes = _with_float16(codes)
+    return (are_images_supported() and linked(codes, names)) or OBJECTS + marshal.dumps(codes)
+
+
+_found: dict[bytes, bytes] = {}  # what was made, or read, along with something else
+_used: set[bytes] = set()  # the keys of what was put into memory
+
+
+def kept(code: Code, along: Sequence[Code] = ()) -> Loaded:
+    """Machine code in memory: out of the cache folder, or made and kept there.
+
+    If it has to be made, that goes for what this process will need `along` with it as well, at the same time.
+    """
+    _used.add(code.key)
+    contents = _found.pop(code.key, None) or cache_folder.read(code.key)
+    if contents is None:
+        needed = [other for other in along if other.key not in _used and other.key not in _found]
+        known = {other.key: cache_folder.read(other.key) for other in needed}
+        new = [code, *(other for other in needed if known[other.key] is None)]
+        for one, its_contents in zip(new, made(new), strict=True):
+            cache_folder.write(one.key, its_contents)
+            known[one.key] = its_contents
+        contents = known.pop(code.key)
+        _found.update({key: found for key, found in known.items() if found is not None})
+    assert contents is not None
+    return load(contents, code.names)
 
 
 @cache
 def load_llvm_meanwhile() -> None:
-    """Begins to load LLVM in another thread."""
-    _started(_Meanwhile([]))
-
-
-def kept(code: Code) -> Loaded:
-    """Machine code in memory: out of the cache folder, or made and kept there."""
-    found, thread = _found.pop(code.key, None), _expected.pop(code.key, None)
-    if thread is not None:
-        thread.join()
-        found = thread.made.get(code.key)
-    return load(found or cache_folder.cached(code.key, code.made), code.names)
+    """Begins to load LLVM in another thread, for whoever is going to need it and has something else to do first."""
+    _started(threading.Thread(target=llvm))

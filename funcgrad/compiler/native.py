@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from funcgrad.compiler.bridge import builtin_code
 from funcgrad.compiler.elements import element_rule, movement_rule
 from funcgrad.compiler.entry import EntryWriter
 from funcgrad.compiler.epilogues import epilogue_text
@@ -24,6 +25,7 @@ from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel
 from funcgrad.compiler.machine import Code, Loaded, assembly, code_key, kept
 from funcgrad.compiler.module import UNNAMED, Module
+from funcgrad.compiler.pool import pool_code
 from funcgrad.compiler.products import supports_convolution, supports_product
 from funcgrad.compiler.reductions import is_reduction
 from funcgrad.compiler.schedule import Multiply, Run, Schedule
@@ -144,7 +146,8 @@ class Segment:
         """Its machine code in memory."""
         with COMPILING:
             if self._loaded is None:
-                self._loaded = kept(Code(self._key, self._module.parts, [ENTRY], LEVEL, self.target))
+                code = Code(self._key, self._module.parts, [ENTRY], LEVEL, self.target)
+                self._loaded = kept(code, along=[builtin_code(), pool_code()])
             return self._loaded
 
     def recipe(

@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from funcgrad import tree
 from funcgrad.array import AbstractArray, Array, ConcreteArray
-from funcgrad.compiler import COMPILERS, PROGRAM_OF_CALL, compile_program, prepare, simplified
+from funcgrad.compiler import COMPILERS, PROGRAM_OF_CALL, compile_program, simplified
 from funcgrad.config import config
 from funcgrad.core import Primitive, Tracer, check_not_traced, current_interpreter, ground, named_axes
 from funcgrad.errors import ArgumentError, ArgumentTypeError
@@ -325,8 +325,6 @@ class JitFunction:
                 if results is not NO_SHORT_WAY:
                     return results
         flat, key, parts = self._signature(args, kwargs)
-        if key not in self._cache:
-            prepare(**self._compiler)
         traced = self._traced(flat, key, parts)
         if current_interpreter() is ground and not traced.captured:  # what the call comes to, without the way there
             execute = compile_program(traced.program, **self._compiler)
