@@ -123,6 +123,24 @@ def numpy_function(function: Callable[..., Any]) -> dict[str, Source]:
     return {"numpy": with_numpy}
 
 
+def autograd_function(loss: Callable[..., Any], differentiate: Sequence[str]) -> dict[str, Source]:
+    """The source of autograd: the value of a loss and its gradients in some data, by their names.
+
+    The loss takes a module with NumPy's names, and then the data.
+    """
+
+    def with_autograd(data: Data) -> Callable[[], Any]:
+        import autograd
+        import autograd.numpy
+
+        operands = [map_arrays(numpy.array, value) for value in data.values()]
+        targets = tuple(place for place, name in enumerate(data) if name in differentiate)
+        compute = autograd.value_and_grad(lambda *operands: loss(autograd.numpy, *operands), targets)
+        return lambda: compute(*operands)
+
+    return {"autograd": with_autograd}
+
+
 def torch_tensors(tree: Any, requires_grad: bool = False) -> Any:
     """Copies of NumPy arrays as PyTorch tensors; floating ones may take part in derivatives."""
     import torch
@@ -225,11 +243,18 @@ class TorchTraining:
         return self._state, loss
 
 
+def channels_last(tensor: Any) -> Any:
+    """A tensor that lies in memory as convolutions like it best: of four axes, the second one is the fastest."""
+    import torch
+
+    return tensor.contiguous(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
+
+
 def torch_parameters(tree: dict[str, numpy.ndarray], hide: Callable[[str, Any], Any] | None = None) -> dict[str, Any]:
     """Parameters of PyTorch; `hide` gives one the axes that PyTorch likes, and `show` of `TorchTraining` undoes it."""
     import torch
 
     tensors = {name: torch.tensor(value) for name, value in tree.items()}
     if hide is not None:
-        tensors = {name: hide(name, value).contiguous() for name, value in tensors.items()}
+        tensors = {name: channels_last(hide(name, value)) for name, value in tensors.items()}
     return {name: torch.nn.Parameter(value) for name, value in tensors.items()}

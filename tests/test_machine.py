@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy
 import pytest
 
+from funcgrad.compiler import llvm_library
 from funcgrad.compiler.machine import Code, Part, assembly, code_key, kept, load, object_code, object_codes
 from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
@@ -389,3 +390,9 @@ def test_a_fork_while_llvm_is_loaded():
     )
     for _ in range(3):
         subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_without_llvm_an_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(llvm_library, "llvm_files", list)
+    with pytest.raises(ModuleNotFoundError, match="pip install llvmlite"):
+        llvm_library.Functions()

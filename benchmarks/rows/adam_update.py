@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-from benchmarks.libraries import TorchTraining, map_arrays, torch_parameters, torch_tensors, training_steps
+from benchmarks.libraries import (
+    TorchTraining,
+    map_arrays,
+    torch_parameters,
+    torch_sources,
+    torch_tensors,
+    training_steps,
+)
 from benchmarks.optimizers import ADAM_RATE, adam_state, adam_update
 from benchmarks.row import BEST, CallRow, Data
 
@@ -29,7 +37,7 @@ def reference(data: Data) -> Any:
     return map_arrays(numpy.float32, (adam_update(numpy, state, gradient), ()))
 
 
-def with_torch(data: Data) -> Any:
+def with_torch(data: Data, wrap: Callable[..., Any]) -> Any:
     import torch
 
     parameters = torch_parameters(data["state"]["parameters"])
@@ -37,11 +45,12 @@ def with_torch(data: Data) -> Any:
     for name, parameter in parameters.items():
         parameter.grad = gradient[name]
     optimizer = torch.optim.Adam(parameters.values(), lr=ADAM_RATE, fused=True)
+    step = wrap(optimizer.step)
     slots = {"mean": "exp_avg", "square": "exp_avg_sq"}
 
     class Update(TorchTraining):
         def __call__(self) -> Any:
-            optimizer.step()
+            step()
             return self._state, ()
 
     return Update(parameters, lambda: None, optimizer, slots, {**data, "batch": ()})
@@ -55,7 +64,7 @@ row = CallRow(
     # Gradients are read; parameters and both moments are read and written.
     moved_bytes=7 * 4 * 10_000_000,
     reference=reference,
-    sources={**training_steps(program), "torch": with_torch},
+    sources={**training_steps(program), **torch_sources(with_torch)},
     required={BEST: 1.0},
     absolute_tolerance=1e-7,
 )

@@ -77,13 +77,13 @@ def with_torch(data: Data, wrap: Callable[..., Any]) -> Any:
     w1, b1, w2, b2, w3, b3, w4, b4 = parameters.values()
 
     def loss(images: Any, labels: Any) -> Any:
-        hidden = max_pool2d(torch.relu(conv2d(images, w1, b1, padding=1)), 2)
+        hidden = images.permute(0, 3, 1, 2)  # whose channels stay the fastest axis in memory
+        hidden = max_pool2d(torch.relu(conv2d(hidden, w1, b1, padding=1)), 2)
         hidden = max_pool2d(torch.relu(conv2d(hidden, w2, b2, padding=1)), 2)
-        hidden = torch.relu(linear(hidden.flatten(1), w3.flatten(1), b3))
+        hidden, weights = (x.permute(0, 2, 3, 1).flatten(1) for x in (hidden, w3))
+        hidden = torch.relu(linear(hidden, weights, b3))
         return cross_entropy(linear(hidden, w4, b4), labels.long())
 
-    images, labels = data["batch"]
-    data = {**data, "batch": (numpy.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels)}
     optimizer = torch.optim.SGD(parameters.values(), lr=MOMENTUM_RATE, momentum=MOMENTUM, fused=True)
     return TorchTraining(parameters, wrap(loss), optimizer, {"velocity": "momentum_buffer"}, data, show=outputs_last)
 

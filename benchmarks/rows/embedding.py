@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.libraries import functions, numpy_function, torch_functions
+from benchmarks.libraries import autograd_function, functions, numpy_function, torch_functions
 from benchmarks.row import BEST, CallRow, Data
 
 
@@ -49,6 +49,11 @@ def torch_loss(table: Any, indices: Any, target: Any) -> Any:
     return mse_loss(embedding(indices, table), target)
 
 
+def plain_loss(np: Any, table: Any, indices: Any, target: Any) -> Any:
+    error = table[indices] - target
+    return np.mean(error * error)
+
+
 row = CallRow(
     name="embedding",
     title="8192 rows of a 50,000 x 128 table: mean squared error, and its gradient in the table",
@@ -61,6 +66,7 @@ row = CallRow(
         **functions(program),
         **numpy_function(numpy_value_and_gradient),
         **torch_functions(torch_loss, differentiate=["table"]),
+        **autograd_function(plain_loss, differentiate=["table"]),
     },
     required={BEST: 1.5},
     absolute_tolerance=1e-10,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.libraries import functions, numpy_function, torch_functions
+from benchmarks.libraries import autograd_function, functions, numpy_function, torch_functions
 from benchmarks.row import BEST, CallRow, Data
 
 EPSILON = 1e-5
@@ -56,6 +56,12 @@ def torch_loss(x: Any, scale: Any, bias: Any, target: Any) -> Any:
     return (layer_norm(x, scale.shape, scale, bias, EPSILON) * target).mean()
 
 
+def plain_loss(np: Any, x: Any, scale: Any, bias: Any, target: Any) -> Any:
+    centred = x - np.mean(x, axis=1, keepdims=True)
+    deviation = np.sqrt(np.mean(centred * centred, axis=1, keepdims=True) + EPSILON)
+    return np.mean((centred / deviation * scale + bias) * target)
+
+
 row = CallRow(
     name="layer_norm",
     title="layer norm of 4096 x 1024 float32 (mean of the product with a target), value and three gradients",
@@ -68,6 +74,7 @@ row = CallRow(
         **functions(program),
         **numpy_function(numpy_value_and_gradient),
         **torch_functions(torch_loss, differentiate=["x", "scale", "bias"]),
+        **autograd_function(plain_loss, differentiate=["x", "scale", "bias"]),
     },
     required={BEST: 1.5},
     absolute_tolerance=1e-9,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.libraries import functions, torch_sources, torch_tensors
+from benchmarks.libraries import channels_last, functions, torch_sources, torch_tensors
 from benchmarks.row import CallRow, Data
 from benchmarks.stored import stored
 
@@ -58,7 +58,7 @@ def with_torch(data: Data, wrap: Callable[..., Any]) -> Callable[[], Any]:
     from torch.nn.functional import batch_norm, conv2d
 
     def in_torch_order(array: numpy.ndarray, *order: int) -> Any:
-        return torch_tensors(numpy.ascontiguousarray(array.transpose(order)), requires_grad=True)
+        return channels_last(torch_tensors(array).permute(order)).requires_grad_()
 
     x, target = (in_torch_order(data[name], 0, 3, 1, 2) for name in ("x", "target"))
     weights1, weights2 = (in_torch_order(data[name], 3, 2, 0, 1) for name in ("weights1", "weights2"))

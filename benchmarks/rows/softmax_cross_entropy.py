@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.libraries import functions, numpy_function, torch_functions
+from benchmarks.libraries import autograd_function, functions, numpy_function, torch_functions
 from benchmarks.row import BEST, CallRow, Data
 
 
@@ -53,6 +53,11 @@ def torch_loss(logits: Any, labels: Any) -> Any:
     return cross_entropy(logits, labels.long())
 
 
+def plain_loss(np: Any, logits: Any, labels: Any) -> Any:
+    shifted = logits - np.max(logits, axis=1, keepdims=True)
+    return np.mean(np.log(np.sum(np.exp(shifted), axis=1)) - shifted[numpy.arange(len(labels)), labels])
+
+
 row = CallRow(
     name="softmax_cross_entropy",
     title="softmax cross entropy of 4096 x 1024 float32 logits, value and gradient",
@@ -64,6 +69,7 @@ row = CallRow(
         **functions(program),
         **numpy_function(numpy_value_and_gradient),
         **torch_functions(torch_loss, differentiate=["logits"]),
+        **autograd_function(plain_loss, differentiate=["logits"]),
     },
     required={BEST: 1.5},
     absolute_tolerance=1e-9,

@@ -73,7 +73,10 @@ class Functions:
     """The functions, ready to make code for this CPU."""
 
     def __init__(self):
-        path = next(path for path in llvm_files() if "llvmlite" in os.path.basename(path))
+        paths = [path for path in llvm_files() if "llvmlite" in os.path.basename(path)]
+        if not paths:
+            raise ModuleNotFoundError("native code needs LLVM; install it with pip install llvmlite.", name="llvmlite")
+        path = paths[0]
         if os.name == "posix":
             # Python's own call keeps the interpreter to itself until the library is linked. Called like this, other
             # threads go on meanwhile.
