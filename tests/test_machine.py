@@ -344,7 +344,7 @@ def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
 
 
 def returning(number: int, ir: str = "define i64 @f() {{ ret i64 {} }}") -> Code:
-    return Code(code_key(f"meanwhile {number}", host_target()), lambda: [ir.format(number)], ["f"])
+    return Code(code_key(f"meanwhile {number}", host_target()), lambda: [Part(ir.format(number), host_target())], ["f"])
 
 
 def result_of(code: Code, along: Sequence[Code] = ()) -> int:

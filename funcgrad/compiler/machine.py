@@ -219,18 +219,14 @@ class Code(NamedTuple):
 
     Attributes:
         key: the key under which the machine code is kept: a `code_key`, or a `library_key`.
-        parts: gives modules in LLVM's language, which may call each other's functions. Large ones are kept one by one
-            in the cache folder, so that whoever has the same in another Program need not wait for it again.
+        parts: gives modules, which may call each other's functions. Large ones are kept one by one in the cache folder,
+            so that whoever has the same in another Program need not wait for it again.
         names: the functions whose addresses will be wanted.
-        level: see `object_code`.
-        target: the CPU that it is for; by default that of this process.
     """
 
     key: bytes
-    parts: Callable[[], Sequence[str]]
+    parts: Callable[[], Sequence[Part]]
     names: Sequence[str]
-    level: int = 1
-    target: Target | None = None
 
 
 def library_key(name: str) -> bytes:
@@ -245,11 +241,9 @@ def made(codes: Sequence[Code]) -> list[bytes]:
     keys: list[bytes | None] = []
     ends: list[int] = []
     for code in codes:
-        irs = code.parts()
-        for ir in irs:
-            part = Part(ir, code.target or host_target(), code.level)
-            parts.append(part)
-            keys.append(code_key(*part) if len(irs) > 1 and len(ir) > LEAST_KEPT else None)
+        own = code.parts()
+        parts += own
+        keys += [code_key(*part) if len(own) > 1 and len(part.ir) > LEAST_KEPT else None for part in own]
         ends.append(len(parts))
     objects = [None if key is None else cache_folder.read(key) for key in keys]
     new = [number for number, found in enumerate(objects) if found is None]

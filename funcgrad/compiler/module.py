@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from funcgrad.compiler.cache import sha256
+from funcgrad.compiler.machine import Part
 from funcgrad.compiler.target import Target
 
 UNNAMED = "UNNAMED"
@@ -111,12 +112,18 @@ def to_bfloat16(line: Callable[[str], str], value: str, lanes: int) -> str:
 
 
 class Module:
-    """The functions of one module, and what they need."""
+    """The functions of one module, and what they need.
+
+    Attributes:
+        functions: those that run so often that LLVM shall take its time over them.
+        glue: those that run once a call, and so are better compiled than run quickly.
+    """
 
     def __init__(self, target: Target):
         self.target = target
         self.declarations: dict[str, str] = {}
         self.functions: list[str] = []
+        self.glue: list[str] = []
         self.names: set[str] = set()
 
     def intrinsic(self, name: str, result: str, operands: Sequence[str]) -> str:
@@ -147,7 +154,7 @@ class Module:
 
     def text(self) -> str:
         """The whole module. Functions have the attributes #0, or #1 for registers of half the size."""
-        return self._text([*self.declarations.values(), *self.functions])
+        return self._text([*self.declarations.values(), *self.functions, *self.glue])
 
     def _text(self, lines: Sequence[str]) -> str:
         attributes = []
@@ -156,18 +163,19 @@ class Module:
             attributes.append(f"attributes #{number} = {{ nounwind{vectors} }}")
         return "\n".join([*lines, *attributes, ""])
 
-    def parts(self) -> list[str]:
+    def parts(self) -> list[Part]:
         """The same as several modules, which can be compiled at the same time and kept one by one.
 
         Each has a large function or several small ones, and declares what it calls of others.
         """
-        headers = {name_of(text): text[: text.index("{")].rstrip() for text in self.functions}
+        headers = {name_of(text): text[: text.index("{")].rstrip() for text in [*self.functions, *self.glue]}
         parts = [[text] for text in self.functions if len(text) >= LARGE_FUNCTION]
         small = {name_of(text): text for text in self.functions if len(text) < LARGE_FUNCTION}
         # Those that other Programs have as well make parts of their own, always in the same order.
         shared = sorted(name for name in small if name.startswith(SHARED))
         parts += bundles([small.pop(name) for name in shared]) + bundles([*small.values()])
-        return [self._part(functions, headers) for functions in parts]
+        modules = [Part(self._part(functions, headers), self.target) for functions in parts]
+        return modules + [Part(self._part([text], headers), self.target, 0) for text in self.glue]
 
     def _part(self, functions: Sequence[str], headers: dict[str, str]) -> str:
         own = set(map(name_of, functions))

@@ -95,7 +95,7 @@ class Segment:
             self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
             self._module = self._code([*inputs, *outputs, *buffers.constants])
             forget_expressions()
-        self._key = code_key(self._module.text(), self.target, LEVEL)
+        self._key = code_key(self._module.text(), self.target)
 
     def _code(self, table: Sequence[Buffer]) -> Module:
         """The kernels, equal ones once, and the function that calls them."""
@@ -120,7 +120,8 @@ class Segment:
                 step.symbol = symbols[key]
                 if step.epilogue is not None:
                     step.epilogue_symbol = named(epilogue_text(module, step.epilogue, UNNAMED))
-        module.functions.append(EntryWriter(module, self.schedule, table).text())
+        entry = EntryWriter(module, self.schedule, table).text()
+        (module.functions if self.schedule.has_loops else module.glue).append(entry)
         return module
 
     @property
@@ -137,7 +138,7 @@ class Segment:
     @property
     def assembly(self) -> str:
         """The machine code, as text."""
-        return assembly(self.llvm_ir, self.target, LEVEL)
+        return assembly(self.llvm_ir, self.target)
 
     # What is made when it is first needed is no `cached_property`: in Python 3.11, those hold a lock meanwhile, which
     # would be locked forever in a process that is forked then.
@@ -146,7 +147,7 @@ class Segment:
         """Its machine code in memory."""
         with COMPILING:
             if self._loaded is None:
-                code = Code(self._key, self._module.parts, [ENTRY], LEVEL, self.target)
+                code = Code(self._key, self._module.parts, [ENTRY])
                 self._loaded = kept(code, along=[builtin_code(), pool_code()])
             return self._loaded
 
@@ -189,8 +190,6 @@ class Segment:
     def _on_the_host(self) -> Executable:
         return self.program.derived("executor", lambda: executor(self.program))
 
-
-LEVEL = 1  # how hard LLVM tries
 
 native = Primitive("native", evaluate=lambda *buffers, segment: segment(*buffers), multiple_results=True)
 """A segment of a Program, as one equation."""

@@ -29,7 +29,7 @@ import os
 from functools import cache
 
 from funcgrad.compiler.locks import POOL
-from funcgrad.compiler.machine import Code, kept, library_key
+from funcgrad.compiler.machine import Code, Part, kept, library_key
 from funcgrad.compiler.target import Target, host_target
 from funcgrad.config import config
 
@@ -478,7 +478,7 @@ def pool_code(by_condition: bool = False) -> Code:
     """The pool, as code that can be made; see `pool_ir`."""
     key = library_key("the pool, by condition" if by_condition else "the pool")
     # What takes time here is what the cores tell each other, so nothing is gained by a higher level.
-    return Code(key, lambda: [pool_ir(host_target(), by_condition)], FUNCTIONS, level=0)
+    return Code(key, lambda: [Part(pool_ir(host_target(), by_condition), host_target(), 0)], FUNCTIONS)
 
 
 class Pool:

@@ -328,6 +328,11 @@ class Schedule:
             for schedule in inside:
                 yield from schedule.all_steps()
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether any of its steps run more than once."""
+        return any(isinstance(step, Repeat | While) for step in self.all_steps())
+
     def lines(self, indent: str = "") -> list[str]:
         return [line for step in self.steps for line in step.lines(indent)]
 

@@ -13,7 +13,8 @@ import numpy
 from funcgrad.array import AbstractArray
 from funcgrad.compiler.identity import identity
 from funcgrad.compiler.lower_complex import supports
-from funcgrad.compiler.machine import Code, Loaded, kept, library_key
+from funcgrad.compiler.machine import Code, Loaded, Part, kept, library_key
+from funcgrad.compiler.target import host_target
 from funcgrad.core import Primitive
 from funcgrad.errors import FuncgradError
 from funcgrad.primitives.operators import Composed
@@ -44,10 +45,10 @@ def loaded_single(program: Program, numbers: Sequence[bool]) -> Loaded:
         numbers: which of the operands are single numbers.
     """
 
-    def parts() -> list[str]:
+    def parts() -> list[Part]:
         from funcgrad.compiler.single_kernel import single_ir
 
-        return [single_ir(program, numbers)]
+        return [Part(single_ir(program, numbers), host_target())]
 
     known = identity(program)
     assert known is not None, program

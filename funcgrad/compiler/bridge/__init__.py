@@ -53,7 +53,8 @@ from funcgrad.compiler.bridge.layout import (
     numpy_function,
 )
 from funcgrad.compiler.bridge.trees import Result, Same, Table, TreeRecords, UnknownNodeError, record
-from funcgrad.compiler.machine import Code, kept, library_key
+from funcgrad.compiler.machine import Code, Part, kept, library_key
+from funcgrad.compiler.target import host_target
 from funcgrad.errors import ProgramError
 
 CONTAINERS: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
@@ -85,7 +86,7 @@ class Kept:
 
 def builtin_code() -> Code:
     """The builtin, as code that can be made."""
-    return Code(library_key("the builtin"), lambda: [builtin_ir()], ["call", "free_arenas"], 0)
+    return Code(library_key("the builtin"), lambda: [Part(builtin_ir(), host_target(), 0)], ["call", "free_arenas"])
 
 
 class Bridge:

@@ -37,7 +37,8 @@ from funcgrad.compiler.bridge.layout import (
 )
 from funcgrad.compiler.bridge.linear_text import LINEAR
 from funcgrad.compiler.bridge.reverse_text import BACKWARD, LINEAR_STEP
-from funcgrad.compiler.machine import Code, kept, library_key
+from funcgrad.compiler.machine import Code, Part, kept, library_key
+from funcgrad.compiler.target import host_target
 from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
 from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
@@ -281,7 +282,7 @@ class EagerBridge:
         names = ["set_up", "function1", "functions", "primitive", "linear_step", "backward"]
         names += [f"method{number}" for number in range(len(stubs))]
         key = library_key(f"eager builtins {[*stubs]}")
-        self._code = kept(Code(key, lambda: [eager_ir(stubs, dual)], names))
+        self._code = kept(Code(key, lambda: [Part(eager_ir(stubs, dual), host_target())], names))
         self.stubs = tuple(stubs)
         api = ctypes.pythonapi
         functions = {
