@@ -5,7 +5,8 @@ from functools import cache
 
 import numpy
 
-from funcgrad.compiler.expressions import Axis, Buffer, axis_index, load
+from funcgrad.compiler.expressions import Axis, Buffer
+from funcgrad.compiler.indices import axis_index, load
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.loops import Kernel, Loop, Store
 from funcgrad.compiler.machine import load as load_code

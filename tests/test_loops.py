@@ -15,17 +15,11 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     accumulated,
-    axis_index,
     constant,
-    constant_index,
     constant_value,
-    flatten,
-    load,
-    quotient,
-    remainder,
     select,
-    unflatten,
 )
+from funcgrad.compiler.indices import axis_index, constant_index, flatten, load, quotient, remainder, unflatten
 from funcgrad.compiler.loops import Accumulate, Loop, Store, finished
 from funcgrad.compiler.memory import ALIGNMENT, Lifetime, plan
 

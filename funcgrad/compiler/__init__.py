@@ -11,7 +11,8 @@ To read about native code from its beginning to its end:
     simplify.py                          the Program in fewer equations
     native.py, one_segment.py            the parts of it that become native code
     fuse.py, elements.py                 which equations are computed together, and what one element of each is
-    expressions.py, loops.py, kernels.py the loops that compute them, as data
+    expressions.py, indices.py, loops.py what loops do, as data
+    kernels.py                           the loops of what is computed together
     schedule.py, memory.py               the steps in order, and where the values between them live
     in_place.py                          which values may be in one place of memory
     llvm.py, entry.py, contraction/      all of that in LLVM's language

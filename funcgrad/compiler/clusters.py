@@ -1,4 +1,14 @@
-"""A cluster: equations that are computed together, and the loops in which they are."""
+"""A cluster: equations that are computed together, and the loops in which they are.
+
+`fuse` makes clusters of equations, `kernels` makes a kernel of each. Of these two equations
+
+    c: float32[8] = reduce_sum(b, axes=(1,))     # b has the shape (8, 5)
+    d: float32[8] = sqrt(c)
+
+a cluster has two axes, of 8 and of 5, of which the second one is inner: it is gone through for each of the outer ones,
+and reduced. Both equations have a result for each outer index (OUTER); had `b` been computed here as well, that would
+have been one for each index of both (FULL). What the cluster reads is `b`, at the index (i0, i1).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Index, axis_index, constant_index, flatten, is_divided, unflatten
+from funcgrad.compiler.expressions import Axis
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, is_divided, unflatten
 from funcgrad.compiler.reductions import SHORT
 from funcgrad.program import Equation, Variable
 

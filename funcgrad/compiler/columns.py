@@ -12,7 +12,8 @@ from typing import Any
 
 from funcgrad.compiler.clusters import FULL
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Buffer, axis_index, binary, constant, convert, load, unflatten
+from funcgrad.compiler.expressions import Axis, Buffer, binary, constant, convert
+from funcgrad.compiler.indices import axis_index, load, unflatten
 from funcgrad.compiler.loops import Loop, Statement, Store
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, neutral
 from funcgrad.program import Variable

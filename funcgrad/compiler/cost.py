@@ -23,7 +23,8 @@ import numpy
 
 from funcgrad.array import AbstractArray
 from funcgrad.compiler.elements import movement_rule
-from funcgrad.compiler.expressions import Axis, Buffer, Index
+from funcgrad.compiler.expressions import Axis, Buffer
+from funcgrad.compiler.indices import Index
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, expressions_in, statements
 from funcgrad.compiler.native import Segment, native, programs_of, with_native_segments
 from funcgrad.compiler.schedule import Branch, Copy, Multiply, Repeat, Run, Schedule, While

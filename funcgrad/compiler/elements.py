@@ -19,22 +19,8 @@ import numpy
 
 from funcgrad import dtypes
 from funcgrad.compiler.complex_numbers import Complex, choose
-from funcgrad.compiler.expressions import (
-    INT32,
-    INT64,
-    Expression,
-    Index,
-    binary,
-    computing_dtype,
-    constant,
-    constant_index,
-    convert,
-    flatten,
-    index_of,
-    index_value,
-    select,
-    unflatten,
-)
+from funcgrad.compiler.expressions import INT32, INT64, Expression, binary, computing_dtype, constant, convert, select
+from funcgrad.compiler.indices import Index, constant_index, flatten, index_of, index_value, unflatten
 from funcgrad.compiler.lower_complex import lower, supports
 from funcgrad.compiler.reductions import REDUCTIONS, collecting_dtype, is_reduction, reduced_count
 from funcgrad.compiler.structures import IDENTITIES

@@ -25,8 +25,9 @@ from funcgrad.compiler.clusters import Cluster
 from funcgrad.compiler.complex_numbers import Value
 from funcgrad.compiler.contraction import SLOTS
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Buffer, convert, flatten, load
+from funcgrad.compiler.expressions import Axis, Buffer, convert
 from funcgrad.compiler.fuse import Fuser
+from funcgrad.compiler.indices import flatten, load
 from funcgrad.compiler.kernels import Buffers, LoopWriter
 from funcgrad.compiler.llvm import KernelWriter
 from funcgrad.compiler.loops import Kernel, Loop, expressions_in, finished

@@ -3,8 +3,7 @@
 A cluster has a *domain*: axes that it loops over. The outer ones are what is left when its reductions are done, the
 inner ones are reduced; a softmax over rows has the rows outside and the elements of a row inside. Every member
 computes one element for each index of the whole domain (it is *full*), or one for each outer index: a reduction, and
-what is computed
-from its result.
+what is computed from its result.
 
 The Program is read from its end. When an equation comes up, everybody who reads its result has a cluster already, and
 with it an index at which the result is read. The equation joins the cluster of a reader that reads the very element
@@ -26,7 +25,8 @@ from funcgrad.compiler.clusters import FULL, OUTER, Cluster, Read, element_index
 from funcgrad.compiler.complex_numbers import Complex, Value
 from funcgrad.compiler.elements import LOOKUPS, SINGLE_WRITES, Indices, broadcast_index, element_rule, movement_rule
 from funcgrad.compiler.expand import expanded_program
-from funcgrad.compiler.expressions import Axis, Buffer, constant_index, flatten, load
+from funcgrad.compiler.expressions import Axis, Buffer
+from funcgrad.compiler.indices import constant_index, flatten, load
 from funcgrad.compiler.join import Joiner
 from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from funcgrad.compiler.expressions import Axis, Buffer, Index
+from funcgrad.compiler.expressions import Axis, Buffer
+from funcgrad.compiler.indices import Index
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.compiler.expressions import Buffer, Expression, Index
+from funcgrad.compiler.expressions import Buffer, Expression
+from funcgrad.compiler.indices import Index
 from funcgrad.compiler.loops import Store
 from funcgrad.compiler.module import mangled
 from funcgrad.compiler.operations import Level, memory_type, register_type

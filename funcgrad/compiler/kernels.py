@@ -33,22 +33,9 @@ from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.columns import LARGEST_ROW, may_go_by_rows, passes_by_rows
 from funcgrad.compiler.complex_numbers import Complex, Value, parts_of
 from funcgrad.compiler.elements import Indices, element_rule, movement_rule
-from funcgrad.compiler.expressions import (
-    Accumulator,
-    Axis,
-    Buffer,
-    Expression,
-    Index,
-    accumulated,
-    axis_index,
-    constant,
-    constant_index,
-    convert,
-    flatten,
-    load,
-    unflatten,
-)
+from funcgrad.compiler.expressions import Accumulator, Axis, Buffer, Expression, accumulated, constant, convert
 from funcgrad.compiler.fuse import QUICK, Fuser
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, load, unflatten
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, collecting_dtype, is_reduction, neutral
 from funcgrad.compiler.simplify import uniform_number

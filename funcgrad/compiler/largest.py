@@ -22,18 +22,12 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     Expression,
-    Index,
     accumulated,
-    axis_index,
     constant,
     convert,
-    flatten,
-    index_of,
-    index_value,
-    load,
     select,
-    unflatten,
 )
+from funcgrad.compiler.indices import Index, axis_index, flatten, index_of, index_value, load, unflatten
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.sorting import LARGEST_ROW, MOST_COUNTED, ordered
 from funcgrad.program import Equation

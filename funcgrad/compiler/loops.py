@@ -1,7 +1,7 @@
 """The small language in which a kernel is described: loops over axes, and what happens to single elements in them.
 
 A kernel is data. Its body is a list of statements: `Loop`, `Store`, `Accumulate` and `Turn`. What is stored is an
-`Expression` of elements that are loaded; where, is an `Index` (see `compiler.expressions` for both). `compiler.kernels`
+`Expression` of elements that are loaded (see `expressions`); where, is an `Index` (see `indices`). `compiler.kernels`
 writes kernels, `compiler.llvm` turns them into code, `str(kernel)` prints them:
 
     kernel(x: float32[6], y: float32[2])
@@ -24,13 +24,12 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     Expression,
-    Index,
     constant_text,
     expression_text,
-    load,
     parts,
     shown_operands,
 )
+from funcgrad.compiler.indices import Index, load
 
 
 class Loop:

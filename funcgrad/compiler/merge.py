@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from funcgrad.compiler.clusters import FULL, OUTER, Cluster
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Index, axis_index
+from funcgrad.compiler.expressions import Axis
+from funcgrad.compiler.indices import Index, axis_index
 from funcgrad.compiler.reductions import is_reduction
 from funcgrad.program import Variable
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Buffer, Expression, axis_index, flatten, load, unflatten
+from funcgrad.compiler.expressions import Axis, Buffer, Expression
+from funcgrad.compiler.indices import axis_index, flatten, load, unflatten
 from funcgrad.compiler.loops import Kernel, Loop, Statement, Store, finished
 
 Body = Callable[[Indices], list[Statement]]

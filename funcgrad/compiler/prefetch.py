@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 
-from funcgrad.compiler.expressions import Buffer, Index, axis_index
+from funcgrad.compiler.expressions import Buffer
+from funcgrad.compiler.indices import Index, axis_index
 from funcgrad.compiler.loops import Kernel, Loop, Prefetch, Statement, Store, expressions_in, statements
 
 LEAST_ROW, LEAST_ARRAY = 1 << 9, 1 << 21  # bytes; what is smaller is in the cache in any case

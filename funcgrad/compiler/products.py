@@ -15,7 +15,8 @@ from funcgrad import dtypes
 from funcgrad.compiler.contraction import ContractionSpec, Plan, plan_contraction, write_contraction
 from funcgrad.compiler.contraction.convolution import plan_convolution, write_convolution
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis, Buffer, axis_index, computing_dtype, flatten, load
+from funcgrad.compiler.expressions import Axis, Buffer, computing_dtype
+from funcgrad.compiler.indices import axis_index, flatten, load
 from funcgrad.compiler.loops import Kernel, Statement, Store
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over

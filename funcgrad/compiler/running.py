@@ -20,19 +20,14 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     Expression,
-    Index,
     accumulated,
-    axis_index,
     binary,
     computing_dtype,
     constant,
-    constant_index,
     convert,
-    flatten,
-    load,
     select,
-    unflatten,
 )
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, load, unflatten
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.mathematics import exp, log1p
 from funcgrad.compiler.nests import loops_over

@@ -13,17 +13,8 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray
 from funcgrad.compiler.complex_numbers import Complex, Value
-from funcgrad.compiler.expressions import (
-    UNKNOWN_EXTENT,
-    Axis,
-    Buffer,
-    Index,
-    axis_index,
-    constant,
-    constant_index,
-    forget_expressions,
-    load,
-)
+from funcgrad.compiler.expressions import UNKNOWN_EXTENT, Axis, Buffer, constant, forget_expressions
+from funcgrad.compiler.indices import Index, axis_index, constant_index, load
 from funcgrad.compiler.llvm import kernel_text
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.loops import Kernel, Loop, Store, expressions_in

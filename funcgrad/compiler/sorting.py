@@ -31,21 +31,14 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     Expression,
-    Index,
     accumulated,
-    axis_index,
     bitcast,
     computing_dtype,
     constant,
-    constant_index,
     convert,
-    flatten,
-    index_of,
-    index_value,
-    load,
     select,
-    unflatten,
 )
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, index_of, index_value, load, unflatten
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.program import Equation
 

@@ -19,20 +19,14 @@ from funcgrad.compiler.expressions import (
     Axis,
     Buffer,
     Expression,
-    Index,
     accumulated,
-    axis_index,
     binary,
     computing_dtype,
     constant,
-    constant_index,
     convert,
-    flatten,
-    index_value,
-    load,
     select,
-    unflatten,
 )
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, index_value, load, unflatten
 from funcgrad.compiler.largest import is_selected, largest_of_rows
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.nests import copied, element, loops_over

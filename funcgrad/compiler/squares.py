@@ -10,21 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.compiler.expressions import (
-    INT64,
-    Axis,
-    Buffer,
-    Expression,
-    Index,
-    axis_index,
-    binary,
-    constant,
-    flatten,
-    index_of,
-    index_value,
-    load,
-    unflatten,
-)
+from funcgrad.compiler.expressions import INT64, Axis, Buffer, Expression, binary, constant
+from funcgrad.compiler.indices import Index, axis_index, flatten, index_of, index_value, load, unflatten
 from funcgrad.compiler.loops import Kernel, Loop, Statement, Turn, finished
 from funcgrad.compiler.target import host_target
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy
 
-from funcgrad.compiler.expressions import INT32, INT64, Axis, Buffer, Expression, Index, is_divided, parts
+from funcgrad.compiler.expressions import INT32, INT64, Axis, Buffer, Expression, parts
+from funcgrad.compiler.indices import Index, is_divided
 from funcgrad.compiler.loops import Store
 from funcgrad.compiler.module import Module, mangled
 from funcgrad.compiler.operations import (

@@ -1,4 +1,9 @@
-"""What a function for products of matrices is made for, and what it is called with."""
+"""What a function for products of matrices is made for, and what it is called with.
+
+A `ContractionSpec` is what its code depends on: dtypes, the scheme, who reads the operands. Everything else, sizes and
+strides among it, comes with each call in a list of numbers, the context, whose places `SLOTS` names. A `Frame` is what
+the files that write code share: the spec, and the size of a tile on the CPU at hand.
+"""
 
 from __future__ import annotations
 

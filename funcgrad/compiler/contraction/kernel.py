@@ -1,4 +1,11 @@
-"""The functions for products of matrices."""
+"""All functions that a product of matrices needs, put together: which ones depends on its scheme.
+
+    dot                    `name` alone
+    in place               `name` with its tiles, which copies rows of a by `rows`
+    packed                 the same, and before it `name_pack`, which copies b to panels by `panel`
+
+`finish` does what is left to do with complete sums. Helpers are shared by all products of a kind in one module.
+"""
 
 from __future__ import annotations
 
