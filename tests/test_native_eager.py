@@ -524,9 +524,20 @@ PATHS = list(paths())
 CONSTANTS = [None, True, False, (), 0, 1, dtypes.float32, dtypes.bool_, ConcreteArray, numpy.ndarray, fg.core.ground]
 
 
+def numpy_loses_references():
+    """Whether `numpy.dot` leaves a reference to the dtype behind each time, as NumPy 2.5 does in Python 3.12."""
+    x = numpy.ones((3, 3), numpy.float32)
+    before = sys.getrefcount(dtypes.float32)
+    for _ in range(100):
+        x.dot(x)
+    return sys.getrefcount(dtypes.float32) - before >= 100
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_references_are_balanced(path):
     cost, call = paths()[path]
+    if path in ("a gradient", "forward mode") and numpy_loses_references():
+        pytest.skip("products of NumPy are among them, which lose references")
     times = max(CALLS // cost, 1500)
     for _ in range(20):
         call()

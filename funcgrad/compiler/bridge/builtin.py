@@ -4,7 +4,7 @@
     %x = item T %base %i       read the i-th of many Ts that follow each other
     set %base NAME %value      write an address
     put %base %i %value        write the i-th address
-    hold %x                    one more reference to an array or dtype, which cannot be immortal as others can
+    hold %x                    one more reference to an object, if it is not immortal
     release %x                 one less, where it is not the last one
     for %i below %n ... end    do something for each %i from 0 to %n - 1
 

@@ -80,12 +80,13 @@ def expanded(text: str, names: dict[str, int]) -> str:
                 kind = "i8" if what == "set" else "ptr"
                 at = f"%at{len(lines)}"
                 lines += [f"{at} = getelementptr {kind}, ptr {base}, i64 {place}", f"store ptr {value}, ptr {at}"]
-            case ["hold", x]:
-                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.more = add i64 {x}.count, 1"]
-                lines += [f"store i64 {x}.more, ptr {x}"]
-            case ["release", x]:
-                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.less = sub i64 {x}.count, 1"]
-                lines += [f"store i64 {x}.less, ptr {x}"]
+            case ["hold" | "release" as what, x]:
+                # An immortal object, as of Python 3.12, is one whose lower half of the count is negative; it is not
+                # counted. https://peps.python.org/pep-0683
+                lines += [f"{x}.count = load i64, ptr {x}", f"{x}.low = trunc i64 {x}.count to i32"]
+                lines += [f"{x}.mortal = icmp sge i32 {x}.low, 0", f"{x}.one = zext i1 {x}.mortal to i64"]
+                lines += [f"{x}.new = {'add' if what == 'hold' else 'sub'} i64 {x}.count, {x}.one"]
+                lines += [f"store i64 {x}.new, ptr {x}"]
             case ["for", i, "below", times]:
                 label = i[1:]
                 lines += [f"br label {i}.head", f"{label}.head:"]

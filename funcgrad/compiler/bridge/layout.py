@@ -61,6 +61,8 @@ def layout_problem() -> str | None:
         return "this is not CPython with the interpreter lock"
     if struct.calcsize("P") != 8 or sys.byteorder != "little":
         return "a word is not 8 bytes, the lowest first"
+    if sys.version_info >= (3, 12) and not _word(id(None)) & 1 << 31:
+        return "immortal objects are counted in another way"
     numbers = (None, 1, "a")
     if _word(id(numbers) + TUPLE_LAYOUT["size"]) != 3:
         return "the size of a tuple is elsewhere"
