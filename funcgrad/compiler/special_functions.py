@@ -298,43 +298,51 @@ def _scaled_factorial(n: Expression) -> Expression:
     return fma(factorial, product, factorial * error)
 
 
-def _power_of_quotient(x: Expression, k: int, s: Expression) -> Expression:
-    """(x / (x + k)) ** s; the last one, which may be nearly all of the sum, is worth a logarithm."""
-    if s.operation == "constant" and constant_value(s) <= MOST_FACTORS and k < TERMS:
+def _power_of_quotient(x: Expression, k: int | Expression, s: Expression) -> Expression:
+    """(x / (x + k)) ** s; where that may be nearly all of a sum, by a logarithm, which is more precise."""
+    if s.operation == "constant" and constant_value(s) <= MOST_FACTORS and isinstance(k, int) and k < TERMS:
         return repeated_product(x / (x + float(k)), int(constant_value(s)))
-    return exp_of_negative(-s * log1p(float(k) / x))
+    return exp_of_negative(-s * log1p(k / x))
 
 
-def _zeta_of_positive(s: Expression, x: Expression, factor: Expression) -> Expression:
-    """zeta(s, x) * factor * 2**SCALE."""
-    # Far out, the sum is an integral, and the series below is not needed.
-    far = x.greater(1e20)
-    end = x + float(TERMS)
-    inverse = 1.0 / end
+def _endless_sum(s: Expression, x: Expression) -> Expression:
+    """The sum of (x / (x + k))**s for all k, where x is large enough."""
+    inverse = 1.0 / x
     square = inverse * inverse
-    rest = x._other(_BERNOULLI[-1])
+    series = x._other(_BERNOULLI[-1])
     for k in range(len(_BERNOULLI) - 1, 0, -1):
-        rest = fma(rest, (s + (2.0 * k - 1)) * (s + 2.0 * k) * square, _BERNOULLI[k - 1])
-    rest = fma(rest, s * inverse, 0.5) + end / (s - 1.0)
+        series = fma(series, (s + (2.0 * k - 1)) * (s + 2.0 * k) * square, _BERNOULLI[k - 1])
+    return fma(series, s * inverse, 0.5) + x / (s - 1.0)
+
+
+def _sum_of_powers(s: Expression, x: Expression, count: Expression | None, factor: Expression) -> Expression:
+    """The sum of 1 / (x + k)**s for all k below a number, or for all, times a factor and 2**SCALE."""
     # The smallest ones first, but the rest last, which may be larger than all others.
     total: Expression = x._other(0.0)
     for k in range(TERMS - 1, 0, -1):
-        total = total + _power_of_quotient(x, k, s)
-    total = fma(rest, _power_of_quotient(x, TERMS, s), total + 1.0)
-    total = select(far, 1.0 / (s - 1.0), total)
+        term = _power_of_quotient(x, k, s)
+        total = total + (term if count is None else select(count.greater(float(k)), term, 0.0))
+    total = total + 1.0
+    following, end = _endless_sum(s, x + float(TERMS)), _power_of_quotient(x, TERMS, s)
+    if count is not None:
+        too_much = _endless_sum(s, x + count) * _power_of_quotient(x, count, s)
+        rest = fma(following, end, -too_much)
+        return double_power(x, -s, factor * select(count.greater(float(TERMS)), total + rest, total), places=SCALE)
+    # Far out, the sum is an integral, and the series is not needed.
+    far = x.greater(1e20)
+    total = select(far, 1.0 / (s - 1.0), fma(following, end, total))
     return double_power(x, select(far, 1.0 - s, -s), factor * total, places=SCALE)
 
 
 def _derivative_of_digamma(s: Expression, factorial: Expression, odd: Expression, x: Expression) -> Expression:
     """That of order s - 1, which is odd or not, from its factorial divided by 2**SCALE."""
-    # zeta(s, x) of a negative x is zeta(s, f) of its fraction, and a finite number of terms of the other sign: the
-    # difference of two infinite sums.
+    # Of a negative x, the first terms are powers of negative numbers. They are added up by themselves.
     negative = x.less(0.0)
-    above, below = x - unary("floor", x), unary("ceil", x) - x
-    value = _zeta_of_positive(s, select(negative, above, magnitude(x)), factorial)
-    others = _zeta_of_positive(s, below, factorial) - _zeta_of_positive(s, 1.0 - x, factorial)
+    first = unary("floor", x)
+    value = _sum_of_powers(s, select(negative, x - first, magnitude(x)), None, factorial)
+    others = _sum_of_powers(s, unary("ceil", x) - x, -first, factorial)
     value = rarely(negative, value + select(odd, others, -others), value)
-    value = select(negative & unary("floor", x).equal(x), math.inf, value)
+    value = select(negative & first.equal(x), math.inf, value)
     return select(odd, value, -value)
 
 
