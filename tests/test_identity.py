@@ -120,6 +120,33 @@ def test_a_program_compiled_before_needs_no_compiler(tmp_path):
 
 
 @pytest.mark.native
+def test_a_program_of_several_steps_needs_no_llvm_the_second_time(tmp_path):
+    code = (
+        "import funcgrad as fg, funcgrad.numpy as np\n"
+        "from funcgrad.compiler.llvm_library import is_loaded\n"
+        "f = fg.jit(lambda x: np.tanh(np.sort(x * 2.0)) + 1.0)\n"
+        "x = np.linspace(1.0, -1.0, 20000)\n"
+        "print(f(x).sum().item(), is_loaded())"
+    )
+    environment = os.environ | {"FUNCGRAD_CACHE": str(tmp_path / "cache")}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True) for _ in range(2)
+    ]
+    assert [x.stderr for x in runs] == ["", ""]
+    first, second = (x.stdout.split() for x in runs)
+    assert (first[1], second[1]) == ("True", "False") and first[0] == second[0]
+
+
+def test_a_large_constant_that_occurs_often_is_read_once():
+    large = np.arange(LARGEST_CONSTANTS // 8, dtype=np.float32)
+    program = fg.make_program(lambda x: (x + large) * large + large)(large)
+    known = identity(program)
+    assert known is not None and known == identity(fg.make_program(lambda y: (y + large) * large + large)(large))
+    other = np.arange(LARGEST_CONSTANTS // 8, dtype=np.float32) + 1
+    assert known != identity(fg.make_program(lambda x: (x + large) * other + large)(large))
+
+
+@pytest.mark.native
 def test_a_recipe_without_its_code_is_not_used(tmp_path):
     with config.override(cache_folder=str(tmp_path / "cache")):
         assert fg.jit(affine)(X).tolist() == [3.0] * 4

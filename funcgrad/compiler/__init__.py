@@ -46,14 +46,16 @@ def _native(program: Program) -> Executable:
     found = shelf.recipe()
     if found is not None:
         return WholeProgram(*found, lambda: _on_the_host(program))
-    from funcgrad.compiler.machine import load_llvm_meanwhile
+    if not shelf.is_several:
+        from funcgrad.compiler.machine import load_llvm_meanwhile
 
-    load_llvm_meanwhile()
+        load_llvm_meanwhile()
     from funcgrad.compiler.one_segment import only_segment
 
     lowered = _with_native_segments(program)
     one = only_segment(lowered)
     if one is None:
+        shelf.put(None)
         return executor(lowered)
     segment, recipe = one
     whole = WholeProgram(recipe, segment.code(), lambda: _on_the_host(program))

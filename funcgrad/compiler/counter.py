@@ -13,7 +13,7 @@ from typing import Any
 from funcgrad.array import ConcreteArray
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.config import config
-from funcgrad.core import Primitive
+from funcgrad.core import Primitive, Tracer
 from funcgrad.primitives.operators import METHODS
 
 
@@ -23,9 +23,11 @@ def is_wanted() -> bool:
 
 
 def work_of(operands: Sequence[Any]) -> int:
-    """How much an operation counts: one, and one more for each thousand elements."""
+    """How much an operation counts: one, and one more for each thousand elements; nothing while it is only traced."""
     x = operands[-1] if operands else None
-    return 1 + (x.size >> 10) if type(x) is ConcreteArray and not x.is_deleted() else 1
+    if type(x) is ConcreteArray and not x.is_deleted():
+        return 1 + (x.size >> 10)
+    return 0 if isinstance(x, Tracer) else 1
 
 
 class Counter:

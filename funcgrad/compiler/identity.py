@@ -39,6 +39,7 @@ def identity(program: Program) -> bytes | None:
 class _Writer:
     def __init__(self):
         self.constant_bytes = 0
+        self.constants: dict[int, str] = {}  # those that occurred
         self.described: dict[int, str] = {}  # Programs that occur in several places
 
     def program(self, program: Program) -> str:
@@ -82,10 +83,17 @@ class _Writer:
 
     def constant(self, x: Any) -> str:
         buffer = x._data
-        self.constant_bytes += buffer.nbytes
-        if type(buffer) is not numpy.ndarray or self.constant_bytes > LARGEST_CONSTANTS:
+        if type(buffer) is not numpy.ndarray:
             raise _NoIdentityError
-        return f"{_aval(x)}{buffer.tobytes().hex()}"
+        described = self.constants.get(id(buffer))
+        if described is None:
+            self.constant_bytes += buffer.nbytes
+            if self.constant_bytes > LARGEST_CONSTANTS:
+                raise _NoIdentityError
+            contents = buffer.tobytes()
+            described = contents.hex() if len(contents) <= 64 else sha256(contents).hexdigest()
+            self.constants[id(buffer)] = described
+        return f"{_aval(x)}{described}"
 
 
 _DESCRIBED: dict[type, Callable[[Any], str]] = {

@@ -8,7 +8,8 @@ rules of its primitives. What comes out is again a Program, in which one equatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -33,7 +34,7 @@ from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition, Repetition
 from funcgrad.compiler.target import host_target
-from funcgrad.compiler.whole import ENTRY, Recipe, WholeProgram, described
+from funcgrad.compiler.whole import ENTRY, Recipe, Shelf, WholeProgram, described
 from funcgrad.config import config
 from funcgrad.core import Primitive
 from funcgrad.primitives.contraction import dot_general
@@ -78,26 +79,53 @@ def is_all_native(program: Program) -> bool:
 class Segment:
     """A part of a Program as one native function.
 
+    It is made when it is first needed. One that only runs, and that was compiled before, is found on disk, and what it
+    does need not be known.
+
     Attributes:
         program: the part, as a Program.
-        schedule: what it does, step by step.
+        target: the CPU that it is for.
     """
 
     def __init__(self, program: Program):
-        self.program, self.target = program, host_target()
+        self.program, self.target, self._vector_bits = program, host_target(), config.vector_bits
+        self._made: Made | None = None
         self._loaded: Loaded | None = None
         self._run: Callable[..., Any] | None = None
-        with COMPILING:
-            buffers = Buffers()
-            inputs = [buffer_for(x, f"in{n}") for n, x in enumerate(program.inputs)]
-            outputs = [buffer_for(x, f"out{n}") for n, x in enumerate(program.outputs)]
-            self.schedule = Schedule(program, inputs, outputs, buffers)
-            self.constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
-            self._module = self._code([*inputs, *outputs, *buffers.constants])
-            forget_expressions()
-        self._key = code_key(self._module.text(), self.target)
 
-    def _code(self, table: Sequence[Buffer]) -> Module:
+    # What is made when it is first needed is no `cached_property`: in Python 3.11, those hold a lock meanwhile, which
+    # would be locked forever in a process that is forked then.
+
+    @property
+    def made(self) -> Made:
+        """What it does, and its code."""
+        with COMPILING, self._as_it_began():
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _as_it_began(self) -> AbstractContextManager[Any]:
+        """With the width of vectors that was set when it began, for which the CPU is looked at in several places."""
+        if config.vector_bits == self._vector_bits:
+            return nullcontext()
+        return config.override(vector_bits=self._vector_bits)
+
+    def _make(self) -> Made:
+        buffers = Buffers()
+        inputs = [buffer_for(x, f"in{n}") for n, x in enumerate(self.program.inputs)]
+        outputs = [buffer_for(x, f"out{n}") for n, x in enumerate(self.program.outputs)]
+        schedule = Schedule(self.program, inputs, outputs, buffers)
+        constants = [numpy.ascontiguousarray(x._data) for x in buffers.constants.values()]
+        module = self._code(schedule, [*inputs, *outputs, *buffers.constants])
+        forget_expressions()
+        return Made(schedule, constants, module, code_key(module.text(), self.target))
+
+    @property
+    def schedule(self) -> Schedule:
+        """What it does, step by step."""
+        return self.made.schedule
+
+    def _code(self, schedule: Schedule, table: Sequence[Buffer]) -> Module:
         """The kernels, equal ones once, and the function that calls them."""
         module = Module(self.target)
         symbols: dict[Any, str] = {}
@@ -109,7 +137,7 @@ class Segment:
                 symbols[text] = module.name_by_contents("kernel")
             return symbols[text]
 
-        for step in self.schedule.all_steps():
+        for step in schedule.all_steps():
             if isinstance(step, Run):
                 step.symbol = named(kernel_text(module, step.kernel, UNNAMED))
             elif isinstance(step, Multiply):
@@ -120,8 +148,8 @@ class Segment:
                 step.symbol = symbols[key]
                 if step.epilogue is not None:
                     step.epilogue_symbol = named(epilogue_text(module, step.epilogue, UNNAMED))
-        entry = EntryWriter(module, self.schedule, table).text()
-        (module.functions if self.schedule.has_loops else module.glue).append(entry)
+        entry = EntryWriter(module, schedule, table).text()
+        (module.functions if schedule.has_loops else module.glue).append(entry)
         return module
 
     @property
@@ -133,21 +161,18 @@ class Segment:
     @property
     def llvm_ir(self) -> str:
         """Its code in LLVM's language, with short names."""
-        return self._module.readable()
+        return self.made.module.readable()
 
     @property
     def assembly(self) -> str:
         """The machine code, as text."""
         return assembly(self.llvm_ir, self.target)
 
-    # What is made when it is first needed is no `cached_property`: in Python 3.11, those hold a lock meanwhile, which
-    # would be locked forever in a process that is forked then.
-
     def code(self) -> Loaded:
         """Its machine code in memory."""
         with COMPILING:
             if self._loaded is None:
-                code = Code(self._key, self._module.parts, [ENTRY])
+                code = Code(self.made.key, self.made.module.parts, [ENTRY])
                 self._loaded = kept(code, along=[builtin_code(), pool_code()])
             return self._loaded
 
@@ -169,13 +194,13 @@ class Segment:
         outputs = self.program.outputs
         first = len(inputs)
         return Recipe(
-            self._key,
+            self.made.key,
             tuple([described(x.shape, x.dtype) for x in inputs]),
             tuple(
                 described(shape, x.dtype)
                 for shape, x in zip(shapes or [x.shape for x in outputs], outputs, strict=True)
             ),
-            tuple(self.constants),
+            tuple(self.made.constants),
             self.schedule.memory_plan.size,
             self.schedule.nanoseconds,
             tuple(range(first) if taken is None else taken),
@@ -184,11 +209,29 @@ class Segment:
 
     def __call__(self, *buffers: Any) -> Any:
         if self._run is None:
-            self._run = WholeProgram(self.recipe(self.program.inputs), self.code(), self._on_the_host)
+            with self._as_it_began():
+                self._run = self._found_or_made()
         return self._run(*buffers)
+
+    def _found_or_made(self) -> WholeProgram:
+        shelf = Shelf(self.program)
+        found = shelf.recipe()
+        if found is None:
+            found = recipe, _ = self.recipe(self.program.inputs), self.code()
+            shelf.put(recipe)
+        return WholeProgram(*found, self._on_the_host)
 
     def _on_the_host(self) -> Executable:
         return self.program.derived("executor", lambda: executor(self.program))
+
+
+class Made(NamedTuple):
+    """What a segment does, as data and as code in LLVM's language, and the key of its machine code."""
+
+    schedule: Schedule
+    constants: list[numpy.ndarray]
+    module: Module
+    key: bytes
 
 
 native = Primitive("native", evaluate=lambda *buffers, segment: segment(*buffers), multiple_results=True)

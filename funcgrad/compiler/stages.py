@@ -247,7 +247,7 @@ def _peak_bytes(program: Program) -> int:
         inside = 0
         if equation.primitive is native:
             segment: Segment = equation.params["segment"]
-            inside = segment.schedule.memory_plan.size + sum(x.nbytes for x in segment.constants)
+            inside = segment.schedule.memory_plan.size + sum(x.nbytes for x in segment.made.constants)
         for inner in _programs_on_host(equation):
             inside = max(inside, _peak_bytes(inner))
         peak = max(peak, always + inside + sum(live.values()))

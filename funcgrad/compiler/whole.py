@@ -103,10 +103,15 @@ class WholeProgram:
 
 
 class Shelf:
-    """The place in the cache for the recipe of a Program; there is none for a Program without an identity."""
+    """The place in the cache for the recipe of a Program; there is none for a Program without an identity.
+
+    Attributes:
+        is_several: whether the Program is known to be no native function, but several steps, of which each native one
+            has a shelf of its own.
+    """
 
     def __init__(self, program: Program):
-        known = identity(program)
+        known, self.is_several = identity(program), False
         self._key = None if known is None else host_key() + known
 
     def recipe(self) -> tuple[Recipe, Loaded] | None:
@@ -115,14 +120,18 @@ class Shelf:
         if kept is None:
             return None
         fields, constants = marshal.loads(kept)
+        if fields is None:
+            self.is_several = True
+            return None
         arrays = [numpy.frombuffer(x, dtypes.canonical(name)).reshape(shape) for shape, name, x in constants]
         recipe = Recipe(*fields)._replace(constants=tuple(arrays))
         code = cache.read(recipe.code)
         return None if code is None else (recipe, load(code, [ENTRY]))
 
-    def put(self, recipe: Recipe) -> None:
-        """Keeps a recipe."""
-        if self._key is not None:
-            fields: Any = tuple(recipe._replace(constants=()))
-            constants = [(*described(x.shape, x.dtype), x.tobytes()) for x in recipe.constants]
+    def put(self, recipe: Recipe | None) -> None:
+        """Keeps a recipe; None if there can be none, because the Program is several steps."""
+        if self._key is not None and not self.is_several:
+            fields: Any = None if recipe is None else tuple(recipe._replace(constants=()))
+            arrays = () if recipe is None else recipe.constants
+            constants = [(*described(x.shape, x.dtype), x.tobytes()) for x in arrays]
             cache.write(self._key, marshal.dumps((fields, constants)))
