@@ -24,14 +24,16 @@ class Uses:
     Attributes:
         first, last: the numbers of the steps that use what is at a place, by the buffer that the place is named after.
         place: the place of each buffer.
+        buffers_of: the buffers of each step, every one once.
     """
 
     def __init__(self, steps: Sequence[Any]):
         self.steps = steps
         self.first: dict[Buffer, int] = {}
         self.last: dict[Buffer, int] = {}
-        for number, step in enumerate(steps):
-            for buffer in step.buffers:
+        self.buffers_of = [dict.fromkeys(step.buffers) for step in steps]
+        for number, buffers in enumerate(self.buffers_of):
+            for buffer in buffers:
                 self.first.setdefault(buffer, number)
                 self.last[buffer] = number
         self.place = {x: x for x in self.first}
@@ -63,9 +65,10 @@ class Uses:
         if read != written:
             return read < written
         step = self.steps[written]
-        there = dict.fromkeys(step.buffers)
-        pairs = [(x, y) for x in there if self.place[x] is old for y in there if self.place[y] is new]
-        return len(pairs) == 1 and step.may_share(*pairs[0])
+        there = self.buffers_of[written]
+        olds = [x for x in there if self.place[x] is old]
+        news = [x for x in there if self.place[x] is new]
+        return len(olds) == len(news) == 1 and step.may_share(olds[0], news[0])
 
 
 def in_place_pairs(uses: Uses, inputs: Iterable[Buffer], outputs: Iterable[Buffer]) -> list[tuple[Buffer, Buffer]]:
@@ -96,6 +99,7 @@ class Elements:
         self.axes: list[Axis] = []
         self.stored: dict[Buffer, list[Index]] = {}
         self.loaded: dict[Buffer, set[Index]] = {}
+        self._differ: dict[Index, bool] = {}  # of places: whether no two steps come to one
         while len(body) == 1 and isinstance(body[0], Loop):
             self.axes.append(body[0].axis)
             body = body[0].body
@@ -115,7 +119,12 @@ class Elements:
         places = self.stored.get(made, [])
         if len(places) != 1 or given in self.stored or made in self.loaded:
             return False
-        return self.loaded.get(given, {*places}) == {*places} and is_different_in_each_step(places[0], self.axes)
+        (place,) = places
+        if self.loaded.get(given, {place}) != {place}:
+            return False
+        if place not in self._differ:
+            self._differ[place] = is_different_in_each_step(place, self.axes)
+        return self._differ[place]
 
 
 def is_different_in_each_step(index: Index, axes: Sequence[Axis]) -> bool:
