@@ -136,7 +136,7 @@ def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
             waiting += [atom for atom, _ in statement.index.terms if type(atom) is not Axis]
         while waiting:
             x = waiting[-1]
-            missing = [y for y in parts(x) if y not in seen]
+            missing = [y for y in parts(x) if y not in seen] if x not in seen else ()
             if missing:
                 waiting += missing
                 continue

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.compiler.expressions import BINARY, COMPARISONS, FLOAT32, INT32, INT64, Axis, Expression, constant_value
+from funcgrad.compiler.expressions import BINARY, COMPARISONS, FLOAT32, INT32, INT64, Axis, Expression
 from funcgrad.compiler.module import Module, from_bfloat16, rounded_to_bfloat16, splat, to_bfloat16, upper_half, vector
 
 # Types
@@ -44,16 +45,22 @@ def suffix(dtype: numpy.dtype, lanes: int) -> str:
 
 def number_text(x: Expression) -> str:
     """A constant as LLVM writes it."""
-    if x.dtype.kind == "b":
-        return "true" if constant_value(x) else "false"
-    if x.dtype.kind in "iu":
-        return str(int(constant_value(x)))
-    if x.dtype == dtypes.bfloat16:
-        return str(int.from_bytes(x.payload, "little"))
-    if x.dtype.itemsize == 2:
-        return f"0xH{int.from_bytes(x.payload, 'little'):04X}"
+    return _number_text(x.dtype, x.payload)
+
+
+@lru_cache(4096)
+def _number_text(dtype: numpy.dtype, payload: bytes) -> str:
+    if dtype == dtypes.bfloat16:
+        return str(int.from_bytes(payload, "little"))
+    if dtype.kind == "f" and dtype.itemsize == 2:
+        return f"0xH{int.from_bytes(payload, 'little'):04X}"
+    number = numpy.frombuffer(payload, dtype)[0]
+    if dtype.kind == "b":
+        return "true" if number else "false"
+    if dtype.kind in "iu":
+        return str(int(number))
     with numpy.errstate(invalid="ignore"):
-        return "0x" + struct.pack(">d", float(constant_value(x))).hex().upper()
+        return "0x" + struct.pack(">d", float(number)).hex().upper()
 
 
 def vector_constant(dtype: numpy.dtype, number: str, lanes: int) -> str:
