@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funcgrad.compiler.elements import Indices
-from funcgrad.compiler.expressions import Axis
+from funcgrad.compiler.expressions import TABLES, Axis
 from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, is_divided, unflatten
 from funcgrad.compiler.reductions import SHORT
 from funcgrad.program import Equation, Variable
@@ -128,6 +128,17 @@ def divided_lengths(index: Index, axis: Axis) -> Iterator[int]:
 
 def element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
     """The index into `shape` that runs over its elements in order as the axes do; None if it would not be simple."""
+    key = *axes, *shape
+    if key not in _element_indices:
+        _element_indices[key] = _element_index(axes, shape)
+    return _element_indices[key]
+
+
+_element_indices: dict[tuple[Any, ...], Indices | None] = {}
+TABLES.append(_element_indices)
+
+
+def _element_index(axes: Sequence[Axis], shape: Sequence[int]) -> Indices | None:
     if math.prod(shape) != math.prod(axis.extent for axis in axes):
         return None
     if [axis.extent for axis in axes] == [length for length in shape if length != 1]:

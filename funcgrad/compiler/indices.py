@@ -100,6 +100,8 @@ class Index:
 
     def replaced(self, values: dict[Axis, Index]) -> Index:
         """With other indices in place of axes, also inside of what was divided."""
+        if self.axes.isdisjoint(values):
+            return self
         total = constant_index(self.constant)
         for atom, factor in self.terms:
             if type(atom) is Axis:
