@@ -32,6 +32,7 @@ from funcgrad.compiler.merge import Merger
 from funcgrad.compiler.products import operands_in_memory
 from funcgrad.compiler.reductions import REDUCTIONS, SHORT, is_reduction, reduced_axes
 from funcgrad.compiler.simplify import uniform_number
+from funcgrad.compiler.turned import turned
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.counting import iota
 from funcgrad.primitives.elementwise import stop_gradient
@@ -61,6 +62,14 @@ def is_long(outer: Sequence[Axis], inner: Sequence[Axis]) -> bool:
     return length > LONGEST_ROW or (count < FEW_ROWS and length >= LONG_ROW)
 
 
+def followed(movement: Equation, index: Any) -> tuple[Any, Indices]:
+    """What a movement moves, and the index there of the element that it moves to `index`."""
+    rule, found = movement_rule(movement), list[Any]()
+    assert rule is not None
+    rule(index, [found.append], movement)
+    return movement.operands[0], found[0]
+
+
 class Fuser:
     """Groups the equations of one Program."""
 
@@ -75,11 +84,13 @@ class Fuser:
         self.parts: dict[Variable, Part] = {}  # results that are parts of another one, in whose memory they are
         self.parts_of: dict[Variable, list[Variable]] = {}  # and those of each
         self.reader_is_full = False
+        self.turned = turned(program)  # movements that are not followed
 
     def run(self) -> None:
         """Go through the Program; the clusters are then in the order in which they have to run."""
+        self.in_memory |= self.turned
         for equation in self.program.equations:
-            if movement_rule(equation) is not None:
+            if movement_rule(equation) is not None and equation.results[0] not in self.turned:
                 self.inlined[equation.results[0]] = equation
             self.note_reductions(equation)
         for equation in reversed(self.program.equations):
@@ -142,14 +153,11 @@ class Fuser:
         """
         while type(x) is Variable and x in self.inlined:
             equation = self.inlined[x]
-            rule = movement_rule(equation)
-            if rule is None:
+            if movement_rule(equation) is None:
                 break
             if equation.primitive is iota:
                 return None, (index[equation.params["axis"]],)
-            found: list[Indices] = []
-            rule(index, [found.append], equation)  # type: ignore[arg-type]
-            x, index = equation.operands[0], found[0]
+            x, index = followed(equation, index)
         return x, index
 
     def note_read(self, cluster: Cluster, x: Any, index: Indices | None) -> None:
@@ -413,8 +421,10 @@ class Fuser:
             self.note_read(cluster, equation.operands[0], cluster.index(equation.operands[0].shape, FULL))
         elif movement_rule(equation) is not None:
             # It is stored for those who need it in memory; whoever else reads it follows it, as this cluster does.
-            x = equation.results[0]
-            self.note_read(cluster, x, cluster.index(x.shape, FULL))
+            x, index = equation.results[0], cluster.index(equation.results[0].shape, FULL)
+            if x in self.turned:
+                x, index = followed(equation, index)
+            self.note_read(cluster, x, index)
         else:
             self.note_reads(cluster, equation, cluster.index(equation.results[0].shape, level))
 

@@ -414,6 +414,23 @@ def _transpose_of_transpose(equation: Equation, simplifier: Simplifier) -> Any:
     return Equation(transpose, inner.operands, {"permutation": composed}, ())
 
 
+def _reduction_of_transposed(equation: Equation, simplifier: Simplifier) -> Any:
+    """A reduction can go along other axes instead; there is less to transpose afterwards."""
+    inner = simplifier.producer(equation.operands[0], transpose)
+    if inner is None:
+        return None
+    permutation, axes = inner.params["permutation"], equation.params["axes"]
+    kept = [permutation[axis] for axis in range(len(permutation)) if axis not in axes]
+    reduced = tuple(sorted(permutation[axis] for axis in axes))
+    if kept == sorted(kept):
+        return Equation(equation.primitive, inner.operands, {**equation.params, "axes": reduced}, ())
+    (x,), (result,) = inner.operands, equation.results
+    like = Variable(AbstractArray(tuple(x.shape[axis] for axis in sorted(kept)), result.dtype))
+    params = {**equation.params, "axes": reduced}
+    (smaller,) = simplifier.add(Equation(equation.primitive, (x,), params, (like,), equation.source))
+    return Equation(transpose, (smaller,), {"permutation": tuple(map(sorted(kept).index, kept))}, ())
+
+
 def _reshape_of_reshape(equation: Equation, simplifier: Simplifier) -> Any:
     (x,) = equation.operands
     if tuple(equation.params["shape"]) == tuple(x.shape):
@@ -549,6 +566,10 @@ def _sum_of_parts(equation: Equation, simplifier: Simplifier) -> Any:
     return Equation(pad, (whole, wrap(_zero(result.dtype))), {"config": tuple(config)}, ())
 
 
+REDUCTIONS_OF_AXES = (
+    *(reduce_sum, reductions.reduce_prod, reductions.reduce_max, reductions.reduce_min),
+    *(reductions.reduce_and, reductions.reduce_or, reductions.reduce_xor),
+)
 RULES: dict[Primitive, tuple[Rule, ...]] = {
     ew.add: (_neutral(_negative_zero, (0, 1), complex_too=True), _sum_of_parts),
     ew.sub: (_neutral(_zero, (1,), complex_too=True),),
@@ -577,6 +598,7 @@ RULES: dict[Primitive, tuple[Rule, ...]] = {
     ew.stop_gradient: (_is_its_operand,),
     ew.select: (_select_by_constant,),
     transpose: (_transpose_of_transpose,),
+    **dict.fromkeys(REDUCTIONS_OF_AXES, (_reduction_of_transposed,)),
     reshape: (_reshape_of_reshape,),
     broadcast_in_dim: (_broadcast_of_broadcast,),
     rev: (_reverse_of_reverse,),
