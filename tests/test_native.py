@@ -270,3 +270,12 @@ def test_what_depends_on_a_sum_and_on_constants_in_turned_order():
 
     a = fg.numpy.arange(1.0, 26.0).reshape(5, 1, 5)
     numpy.testing.assert_allclose(fg.jit(function)(a, a), function(a, a), rtol=1e-6)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("n, kernels", [(2, 1), (3, 1), (5, 2)])
+def test_differences_of_differences_are_computed_where_they_are_read(n, kernels):
+    x = fg.array(numpy.arange(100.0, dtype=numpy.float32) ** 2)
+    function = fg.jit(lambda x: fnp.diff(x, n=n))
+    assert str(function.lower(x).kernels).count("kernel(") == kernels
+    numpy.testing.assert_array_equal(function(x), numpy.diff(numpy.asarray(x), n=n))

@@ -220,20 +220,33 @@ class Fuser:
         self.begin(equation, alone)
 
     def is_cheaper_to_repeat(self, equation: Equation) -> bool:
-        """Whether several clusters read a result that is computed from hardly more than what storing it would cost."""
+        """Whether several clusters read a result, or one does at a few places for each element, that is computed from
+        hardly more than what storing it would cost."""
         if equation.primitive not in QUICK:
             return False
         (result,) = equation.results
-        readers = {read.cluster for read in self.reads.get(result, ())}
-        if result in self.in_memory or any(read.index is None for read in self.reads.get(result, ())):
+        reads = self.reads.get(result, ())
+        readers = {read.cluster for read in reads}
+        if result in self.in_memory or any(read.index is None for read in reads):
             return False
         size = math.prod(result.shape)
         if size == 1 and all(math.prod(x.shape) == 1 for x in equation.operands):
             return bool(readers) and all(cluster.axes for cluster in readers)  # once before a loop is nothing
-        if len(readers) < 2 and not self.is_looked_up(result):
+        is_neighbour = 1 < len({read.index for read in reads}) < SHORT
+        if len(readers) < 2 and not is_neighbour and not self.is_looked_up(result):
             return False
         large = [x for x in equation.operands if type(x) is Variable and math.prod(x.shape) == size]
-        return len(large) <= 1 and all(x.dtype.itemsize <= result.dtype.itemsize for x in large)
+        several = {self.moved(x) for x in large} if is_neighbour else large
+        return len(several) <= 1 and all(x.dtype.itemsize <= result.dtype.itemsize for x in large)
+
+    def moved(self, x: Variable) -> Variable:
+        """The array that one of its parts, such as a slice, comes from."""
+        while x in self.inlined and movement_rule(self.inlined[x]) is not None:
+            operands = self.inlined[x].operands
+            if len(operands) != 1 or type(operands[0]) is not Variable:
+                break
+            (x,) = operands
+        return x
 
     def is_looked_up(self, x: Variable) -> bool:
         """Whether just some elements of a result are read, at places that are known when the program runs."""
