@@ -160,3 +160,57 @@ def test_an_array_is_updated_after_others_have_read_it():
     y, total = fg.jit(f, donate_argnums=0)(x)
     assert address(y) == before
     numpy.testing.assert_allclose(numpy.asarray(total), expected.sum(), rtol=1e-3, atol=1e-3)
+
+
+def step_of_lookups(weights, state, i):
+    state = fnp.tanh(state + weights[i % 7] * fnp.sum(lax.dynamic_slice(weights, (i, 0), (2, 3)) ** 2))
+    return state, state[0]
+
+
+def looped(weights, state):
+    last, first = lax.scan(lambda s, i: step_of_lookups(weights, s, i), state, fnp.arange(6))
+    return fnp.sum(last) + fnp.sum(first**2)
+
+
+def unrolled(weights, state):
+    total = 0.0
+    for i in range(6):
+        state, first = step_of_lookups(weights, state, i)
+        total = total + first**2
+    return total + fnp.sum(state)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit])
+def test_what_a_loop_reads_of_a_constant_is_added_to_its_derivative(transform):
+    weights, state = values(9, 3), values(3, seed=1)
+    found = transform(fg.grad(looped, argnums=(0, 1)))(weights, state)
+    expected = fg.grad(unrolled, argnums=(0, 1))(weights, state)
+    for x, y in zip(found, expected, strict=True):
+        numpy.testing.assert_allclose(numpy.asarray(x), numpy.asarray(y), rtol=1e-4, atol=1e-5)
+    second = transform(fg.jacfwd(fg.grad(looped)))(weights, state)
+    expected = fg.jacfwd(fg.grad(unrolled))(weights, state)
+    numpy.testing.assert_allclose(numpy.asarray(second), numpy.asarray(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_steps_backward_go_through_no_array():
+    lowered = fg.jit(fg.grad(looped)).lower(values(LARGE, 3), values(3))
+    backward = str(lowered.kernels).split("backward")[1]
+    assert f"in {3 * LARGE}" not in backward and "copy" not in backward
+
+
+def test_what_is_read_at_positions_is_added_to_another_derivative():
+    def f(x, i):
+        return fnp.sum(x * x) + fnp.sum(fnp.sin(x[i]))
+
+    def expected(x, i):
+        slope = 2 * x
+        numpy.add.at(slope, i, numpy.cos(x[i]))
+        return slope
+
+    x, i = values(50, 4), fg.array([3, 7, 3])
+    program = fg.jit(fg.grad(f)).lower(x, i).simplified
+    assert "broadcast_in_dim(0.0" not in str(program)
+    numpy.testing.assert_allclose(
+        numpy.asarray(fg.jit(fg.grad(f))(x, i)), expected(numpy.asarray(x), [3, 7, 3]), rtol=1e-5
+    )
+    numpy.testing.assert_allclose(numpy.asarray(fg.grad(f)(x, i)), expected(numpy.asarray(x), [3, 7, 3]), rtol=1e-5)

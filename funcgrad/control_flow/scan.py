@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy
@@ -43,7 +44,8 @@ from funcgrad.core import Primitive
 from funcgrad.devices import array_module
 from funcgrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from funcgrad.primitives.elementwise import add_tangents, instantiate, is_linear, zeros_like
-from funcgrad.primitives.movement import concatenate, slice_axis
+from funcgrad.primitives.gathering import scatter_add
+from funcgrad.primitives.movement import concatenate, dynamic_update_slice, slice_axis
 from funcgrad.primitives.shapes import move_axis, reshape, to_front
 from funcgrad.program import Equation, Program, Variable, stage
 from funcgrad.transforms.arguments import as_arrays, leaf_path, spread, unwrap_outputs, weak_again
@@ -307,29 +309,42 @@ class _TransposedStep:
 def _transposed_step(
     program: Program, linear: tuple[bool, ...], const_count: int, carry_count: int, has_cotangent: tuple[bool, ...]
 ) -> _TransposedStep:
-    def make():
-        transposed, nonzero = transpose_program(program, linear, (*[True] * carry_count, *has_cotangent))
+    def make(added: tuple[bool, ...] = ()):
+        """The step; some cotangents of constants are `added` in it to what there is of them."""
+        cotangents = (*[True] * carry_count, *has_cotangent)
+        transposed, nonzero = transpose_program(program, linear, cotangents, added)
         moving = [x for x, is_linear in zip(program.inputs, linear, strict=True) if is_linear]
         sums = sum(linear[:const_count])
         known_constants = const_count - sums
         known_inputs = linear[const_count + carry_count :].count(False)
-        constants, inputs, of_carry, of_outputs = parts(transposed.inputs, known_constants, known_inputs, carry_count)
+        constants, inputs, of_carry, of_outputs, _ = parts(
+            transposed.inputs, known_constants, known_inputs, carry_count, sum(has_cotangent)
+        )
         terms = spread(transposed.outputs, nonzero)
         written = terms[sums + carry_count :]
         later, more = later_sums(
             transposed, terms[:sums], [*inputs, *of_outputs, *filter(_is_variable, written)], constants
         )
+        if not added and any(x.primitive in (scatter_add, dynamic_update_slice) for x in transposed.equations):
+            # To add to a few elements of a sum takes less than to add an array in which all others are zero.
+            added = tuple(c is not None and x is None for c, x in zip(terms, later, strict=False))
+            if any(added):
+                return make(added)
+            added = ()
         whole = Program(transposed.inputs, transposed.equations, [*transposed.outputs, *more], transposed.name)
+        is_added = [flag for flag, x in zip(added or [False] * sums, later, strict=False) if x is None]
 
         def function(*arguments):
             constants, totals, of_carry, inputs, of_outputs = parts(
                 arguments, known_constants, later.count(None), carry_count, known_inputs
             )
-            results, kept = parts(whole(*constants, *inputs, *of_carry, *of_outputs), len(transposed.outputs))
+            begun = compress(totals, is_added)
+            results, kept = parts(whole(*constants, *inputs, *of_carry, *of_outputs, *begun), len(transposed.outputs))
             found = spread(results, nonzero)
             terms = [c for c, x in zip(found, later, strict=False) if x is None]
-            added = [add_tangents(total, c) for total, c in zip(totals, terms, strict=True)]
-            return [*added, *(instantiate(c, x) for c, x in zip(found[sums:], moving[sums:], strict=True)), *kept]
+            sums_so_far = [None if flag else total for total, flag in zip(totals, is_added, strict=True)]
+            summed = [add_tangents(total, c) for total, c in zip(sums_so_far, terms, strict=True)]
+            return [*summed, *(instantiate(c, x) for c, x in zip(found[sums:], moving[sums:], strict=True)), *kept]
 
         totals = [x.aval.strong() for x, later_sum in zip(moving, later, strict=False) if later_sum is None]
         avals = [x.aval for x in (*constants, *of_carry, *inputs, *of_outputs)]

@@ -342,6 +342,18 @@ scatter_add = Primitive(
 )
 
 
+ADDED_INTO: dict[Primitive, Callable[..., Array]] = {
+    gather: lambda total, cotangent, x, *indices, axes, mode: scatter_add(
+        total, cotangent, *indices, axes=axes, mode=WRITE_OF_READ[mode]
+    ),
+}
+"""For primitives that read few elements of their first operand: a function from a cotangent of that, and the arguments
+of the transpose rule, to the sum of that cotangent and the one of the rule.
+
+Without it, reverse mode would add an array of zeros but for these few elements.
+"""
+
+
 def over_left_axes(mask: Array, shape: tuple[int, ...]) -> Array:
     """Something of the shape of the index arrays, repeated over the axes that are left."""
     return broadcast_in_dim(mask, shape=shape, axes=tuple(range(mask.ndim)))

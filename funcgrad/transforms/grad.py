@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import compress
 from typing import Any
 
 from funcgrad import dtypes, tree
@@ -28,6 +29,7 @@ from funcgrad.compiler.counter import counter
 from funcgrad.core import current_interpreter, set_current_interpreter
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
+from funcgrad.primitives.gathering import ADDED_INTO
 from funcgrad.primitives.operators import cast
 from funcgrad.program import Equation, Program, Record, StageTracer, Variable, stage
 from funcgrad.transforms.arguments import LEAF, as_arrays, name_leaf, normalize_positions, unwrap_outputs
@@ -98,6 +100,12 @@ class Backward:
                 given = found.pop(equation.results[0], None)
                 if given is None:
                     continue
+            if primitive in ADDED_INTO:
+                x = equation.operands[0]
+                earlier = found.get(x) if type(x) is Variable else None
+                if earlier is not None:
+                    found[x] = ADDED_INTO[primitive](earlier, given, *equation.operands, **equation.params)
+                    continue
             rule = primitive.transpose or primitive.rule("transpose", "reverse mode")
             for x, cotangent in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):
                 if cotangent is not None and type(x) is Variable:
@@ -153,12 +161,15 @@ def linearize_program(program: Program, active: tuple[bool, ...]):
 
 
 def transpose_program(
-    program: Program, linear: tuple[bool, ...], given: tuple[bool, ...]
+    program: Program, linear: tuple[bool, ...], given: tuple[bool, ...], added: tuple[bool, ...] = ()
 ) -> tuple[Program, list[bool]]:
     """The transpose of a Program with respect to its `linear` inputs.
 
     The result goes from the other inputs, followed by the cotangents of those outputs for which one is `given`, to
     the cotangents of the linear inputs; also says which of these are not zero, and only those are results.
+
+    With `added`, a flag for each linear input, some cotangents are added to what there is of them already; that is
+    given after all else.
     """
 
     def make():
@@ -168,20 +179,22 @@ def transpose_program(
             known, cotangents = iter(arguments[: linear.count(False)]), iter(arguments[linear.count(False) :])
             values = {x: next(known) for x, is_linear in zip(program.inputs, linear, strict=True) if not is_linear}
             equations = substitute(program.equations, values)
+            inputs = [x for x, is_linear in zip(program.inputs, linear, strict=True) if is_linear]
             results = backward(
                 equations,
-                [x if type(x) is Variable else None for x in program.outputs],
-                [next(cotangents) if g else None for g in given],
-                [x for x, is_linear in zip(program.inputs, linear, strict=True) if is_linear],
+                [*(x if type(x) is Variable else None for x in program.outputs), *compress(inputs, added)],
+                [*(next(cotangents) if g else None for g in given), *cotangents],
+                inputs,
             )
             nonzero[:] = [c is not None for c in results]
             return [c for c in results if c is not None]
 
         avals = [x.aval for x, is_linear in zip(program.inputs, linear, strict=True) if not is_linear]
         avals += [AbstractArray(x.shape, x.dtype) for x, g in zip(program.outputs, given, strict=True) if g]
+        avals += [x.aval.strong() for x in compress(compress(program.inputs, linear), added)]
         return stage(function, avals, f"transpose_of_{program.name}"), nonzero
 
-    return program.derived(("transpose", linear, given), make)
+    return program.derived(("transpose", linear, given, added), make)
 
 
 def substitute(equations: Sequence[Equation], values: dict[Variable, Array]) -> list[Equation]:
