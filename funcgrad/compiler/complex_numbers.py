@@ -7,6 +7,7 @@ which NumPy follows.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy
 
@@ -175,3 +176,10 @@ def maximum(x: Complex, y: Complex) -> Complex:
 def minimum(x: Complex, y: Complex) -> Complex:
     """The one that comes first; NaN if there is one."""
     return choose(less(x, y, or_equal=True) | is_nan(x), x, y)
+
+
+class Parts:
+    """A complex array as an array of real numbers."""
+
+    def __init__(self, x: Any):
+        self.whole, self.shape, self.dtype = x, (*x.shape, 2), dtypes.real_of(x.dtype)

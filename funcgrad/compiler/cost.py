@@ -25,7 +25,7 @@ from funcgrad.array import AbstractArray
 from funcgrad.compiler.elements import movement_rule
 from funcgrad.compiler.expressions import Axis, Buffer
 from funcgrad.compiler.indices import Index
-from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, expressions_in, statements
+from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, When, expressions_in, statements
 from funcgrad.compiler.native import Segment, native, programs_of, with_native_segments
 from funcgrad.compiler.schedule import Branch, Copy, Multiply, Repeat, Run, Schedule, While
 from funcgrad.compiler.simplify import simplified
@@ -252,14 +252,16 @@ def _collected(body: Sequence[Statement], times: int) -> int:
     total = 0
     for statement in body:
         if isinstance(statement, Loop):
-            total += _collected(statement.body, times * statement.axis.extent)
+            total += _collected(statement.body, times * statement.axis.steps)
+        elif isinstance(statement, When):
+            total += _collected(statement.body, times)
         elif isinstance(statement, Accumulate) and statement.accumulator.dtype.kind in "fV":
             total += times
     return total
 
 
 def _times(axes: frozenset[Axis]) -> int:
-    return math.prod(axis.extent for axis in axes)
+    return math.prod(axis.steps for axis in axes)
 
 
 # What a machine can do

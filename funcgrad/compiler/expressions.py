@@ -31,12 +31,13 @@ UNKNOWN_EXTENT = 1 << 48
 
 
 class Axis:
-    """A loop variable: the whole numbers from 0 up to `extent`."""
+    """A loop variable: the whole numbers from 0 up to `extent`; `steps` is how many of these a loop is likely to do."""
 
-    __slots__ = ("extent", "name", "serial")
+    __slots__ = ("extent", "name", "serial", "steps")
 
-    def __init__(self, extent: int, name: str):
+    def __init__(self, extent: int, name: str, steps: int | None = None):
         self.extent, self.name, self.serial = extent, name, next(_serial)
+        self.steps = extent if steps is None else steps
 
     def __repr__(self) -> str:
         return f"Axis({self.name} in {self.extent})"

@@ -23,6 +23,7 @@ from funcgrad.compiler.loops import (
     Statement,
     Store,
     Turn,
+    When,
     expressions_in,
     loaded_buffers,
     statements,
@@ -117,20 +118,39 @@ class KernelWriter(InterleavedWriter):
                 self.write_turn(statement)
             elif isinstance(statement, Prefetch):
                 self.write_prefetch(statement)
-            elif isinstance(statement, Loop):
+            elif isinstance(statement, Loop | When):
                 self.write_stores(stores)
                 stores = []
-                self.write_loop(statement)
+                if isinstance(statement, Loop):
+                    self.write_loop(statement)
+                else:
+                    self.write_when(statement)
         self.write_stores(stores)
 
     def write_stores(self, stores: Sequence[Store]) -> None:
         # All values before the first store, since a result may take the place of an argument.
         names = [self.value(x.value) for x in stores]
         self.write_all(stores, names)
+        self.forget_changed()
+
+    def forget_changed(self) -> None:
+        """What was read of memory that the kernel writes has to be read again."""
         if self.changing:
             values = self.levels[-1].values
             for x in [x for x in values if isinstance(x, Expression) and self.may_change(x)]:
                 del values[x]
+
+    def write_when(self, when: When) -> None:
+        condition, _ = self.value(when.condition)
+        inside, after, level = self.label(), self.label(), self.levels[-1]
+        self.do(f"br i1 {condition}, label %{inside}, label %{after}")
+        self.start_block(inside)
+        values = dict(level.values)
+        self.write(when.body)
+        level.values = values  # what was written in the block is not known after it
+        self.forget_changed()
+        self.do(f"br label %{after}")
+        self.start_block(after)
 
     def write_prefetch(self, soon: Prefetch) -> None:
         kind, size = memory_type(soon.buffer.dtype), soon.buffer.dtype.itemsize
@@ -175,6 +195,10 @@ class KernelWriter(InterleavedWriter):
         rest = extent % lanes
         whole = extent - rest
         masked = rest > 0 and self.may_mask(loop)
+        if loop.bounds is not None:
+            low, high = (self.value(x)[0] for x in loop.bounds)
+            self.write_loop_part(loop, low, high, 1, [], None)
+            return
         if extent == UNKNOWN_EXTENT:
             self.write_unknown_loop(loop, lanes)
             return

@@ -37,12 +37,25 @@ class Loop:
 
     `kind` is "serial"; "vector", where several neighbours are computed at a time; "parallel", where parts of the axis
     may go to other threads (the outermost loop of a kernel); or "parallel vector".
+
+    With `bounds`, a serial loop does it only for the values from the first up to the second of these numbers.
     """
 
-    __slots__ = ("axis", "body", "kind")
+    __slots__ = ("axis", "body", "bounds", "kind")
 
-    def __init__(self, axis: Axis, body: list[Statement], kind: str = "serial"):
-        self.axis, self.body, self.kind = axis, body, kind
+    def __init__(
+        self, axis: Axis, body: list[Statement], kind: str = "serial", bounds: tuple[Expression, ...] | None = None
+    ):
+        self.axis, self.body, self.kind, self.bounds = axis, body, kind, bounds
+
+
+class When:
+    """Do `body` if a condition holds, which is the same for all lanes of a vector."""
+
+    __slots__ = ("body", "condition")
+
+    def __init__(self, condition: Expression, body: list[Statement]):
+        self.condition, self.body = condition, body
 
 
 class Store:
@@ -84,7 +97,7 @@ class Prefetch:
         self.buffer, self.index, self.to_write = buffer, index, to_write
 
 
-Statement = Loop | Store | Accumulate | Turn | Prefetch
+Statement = Loop | When | Store | Accumulate | Turn | Prefetch
 
 
 class Kernel:
@@ -121,17 +134,29 @@ def statements(body: Sequence[Statement]) -> Iterator[Statement]:
     """All statements, those inside of loops too."""
     for statement in body:
         yield statement
-        if isinstance(statement, Loop):
+        if isinstance(statement, Loop | When):
             yield from statements(statement.body)
+
+
+def loops_in(body: Sequence[Statement]) -> Iterator[Loop]:
+    """The outermost loops in a body."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield statement
+        elif isinstance(statement, When):
+            yield from loops_in(statement.body)
 
 
 def expressions_in(body: Sequence[Statement]) -> Iterator[Expression]:
     """Each expression in these statements once, and after those that it is computed from."""
     seen: set[Expression] = set()
     for statement in statements(body):
-        if isinstance(statement, Loop | Prefetch):
+        if isinstance(statement, Prefetch):
             continue
-        waiting = [statement_value(statement)]
+        if isinstance(statement, Loop):
+            waiting = list(statement.bounds or ())
+        else:
+            waiting = [statement.condition if isinstance(statement, When) else statement_value(statement)]
         if isinstance(statement, Store):
             waiting += [atom for atom, _ in statement.index.terms if type(atom) is not Axis]
         while waiting:
@@ -199,7 +224,7 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                 lines.append(f"{indent}{names[x]} = {text}")
 
     lasts: list[tuple[str, str]] = []
-    name_shared([x.value for x in body if not isinstance(x, Loop | Turn | Prefetch)])
+    name_shared([x.value for x in body if isinstance(x, Store | Accumulate)])
     for statement in body:
         if isinstance(statement, Loop):
             for inner in statement.body:
@@ -207,7 +232,13 @@ def _statement_lines(body: Sequence[Statement], depth: int) -> list[str]:
                     accumulator = inner.accumulator
                     lines.append(f"{indent}{accumulator.name} = {constant_text(accumulator.initial)}")
             kind = "" if statement.kind == "serial" else f"{statement.kind} "
-            lines.append(f"{indent}{kind}for {statement.axis.name} in {statement.axis.extent}")
+            values = str(statement.axis.extent)
+            if statement.bounds is not None:
+                values = " to ".join(expression_text(x) for x in statement.bounds)
+            lines.append(f"{indent}{kind}for {statement.axis.name} in {values}")
+            lines += _statement_lines(statement.body, depth + 1)
+        elif isinstance(statement, When):
+            lines.append(f"{indent}if {expression_text(statement.condition)}")
             lines += _statement_lines(statement.body, depth + 1)
         elif isinstance(statement, Prefetch):
             lines.append(f"{indent}soon {statement.buffer.name}[{statement.index}]")

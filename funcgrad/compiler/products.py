@@ -20,6 +20,7 @@ from funcgrad.compiler.indices import axis_index, flatten, load
 from funcgrad.compiler.loops import Kernel, Statement, Store
 from funcgrad.compiler.module import Module
 from funcgrad.compiler.nests import loops_over
+from funcgrad.compiler.scattering import filled
 from funcgrad.compiler.simplify import uniform_number
 from funcgrad.compiler.target import Target
 from funcgrad.primitives.contraction import dot_general
@@ -250,4 +251,4 @@ def operands_in_memory(equation: Equation, follow: Follow) -> list[Any]:
     """What has to be in memory for an equation that is computed by itself."""
     if equation.primitive is dot_general:
         return [strided(x, follow).base for x in equation.operands]
-    return list(equation.operands)
+    return list(filled(equation, follow).operands)

@@ -17,11 +17,12 @@ from funcgrad.compiler.expressions import Buffer
 from funcgrad.compiler.fuse import Fuser, fuse
 from funcgrad.compiler.in_place import Elements, Uses
 from funcgrad.compiler.kernels import Buffers, LoopWriter, buffer_for
-from funcgrad.compiler.loops import Kernel, Loop
+from funcgrad.compiler.loops import Kernel, Loop, loops_in
 from funcgrad.compiler.memory import Lifetime, MemoryPlan, plan
 from funcgrad.compiler.nests import copying
 from funcgrad.compiler.prefetch import with_prefetches
 from funcgrad.compiler.products import Convolution, Product
+from funcgrad.compiler.scattering import filled
 from funcgrad.compiler.simplify import simplified
 from funcgrad.compiler.special import SPECIAL
 from funcgrad.compiler.structures import STRUCTURES, Choice, Condition
@@ -60,7 +61,7 @@ class Run:
     @property
     def nanoseconds(self) -> float:
         """About how long it takes, on one thread: a guess, good enough to decide who may run meanwhile."""
-        return 10 + sum(work_of(x) for x in self.kernel.body if isinstance(x, Loop))
+        return 10 + sum(map(work_of, loops_in(self.kernel.body)))
 
     def lines(self, indent: str) -> list[str]:
         return [indent + line for line in str(self.kernel).splitlines()]
@@ -358,7 +359,7 @@ def in_clusters(program: Program, buffers: Buffers) -> Iterator[list[Step]]:
         elif equation.primitive in STRUCTURES:
             yield structured(equation, buffers)
         else:
-            kernels = SPECIAL[equation.primitive].kernels(equation, buffers)
+            kernels = SPECIAL[equation.primitive].kernels(filled(equation, fuser.follow), buffers)
             yield [Copy(*x.copies) if x.copies is not None else Run(x) for x in kernels]
 
 
@@ -423,11 +424,12 @@ def structured(equation: Equation, buffers: Buffers) -> list[Step]:
 
 def grain_of(loop: Loop) -> int:
     """How many steps of a parallel loop make a chunk of work that is worth giving to another thread."""
-    inside = max([work_of(x) for x in loop.body if isinstance(x, Loop)], default=1)
+    inside = max([work_of(x) for x in loops_in(loop.body)], default=1)
     grain = max(1, ELEMENTS_A_CHUNK // max(inside, 1))
     return -(-grain // 128) * 128 if loop.kind.endswith("vector") else grain
 
 
 def work_of(loop: Loop) -> int:
     """How many elements a loop goes through."""
-    return loop.axis.extent * max(1, sum(work_of(x) for x in loop.body if isinstance(x, Loop)))
+    inside = [work_of(x) for x in loops_in(loop.body)]
+    return loop.axis.steps * max(1, sum(inside))

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from funcgrad import dtypes
-from funcgrad.compiler.complex_numbers import Complex, is_complex, parts_of
+from funcgrad.compiler.complex_numbers import Parts, is_complex
 from funcgrad.compiler.elements import Indices, as_position, clamped, is_real
 from funcgrad.compiler.expressions import (
     INT64,
@@ -26,16 +25,17 @@ from funcgrad.compiler.expressions import (
     convert,
     select,
 )
-from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, index_value, load, unflatten
+from funcgrad.compiler.indices import Index, axis_index, constant_index, flatten, index_value, unflatten
 from funcgrad.compiler.largest import is_selected, largest_of_rows
 from funcgrad.compiler.loops import Accumulate, Kernel, Loop, Statement, Store, finished
 from funcgrad.compiler.nests import copied, element, loops_over
 from funcgrad.compiler.reductions import neutral
 from funcgrad.compiler.running import product_of_complex, running, running_logsumexp, running_product
+from funcgrad.compiler.scattering import scatter
 from funcgrad.compiler.sorting import sorted_rows, sorts_natively
 from funcgrad.core import Primitive
 from funcgrad.primitives import indexing, movement, reductions, windows
-from funcgrad.primitives.gathering import left_axes, scatter_add
+from funcgrad.primitives.gathering import scatter_add
 from funcgrad.primitives.sorting import sort, top_k
 from funcgrad.program import Equation
 
@@ -49,13 +49,6 @@ class Special(NamedTuple):
 
 # Complex arrays. Whoever moves or adds up elements may take a complex array for one of real numbers, in which one more
 # axis goes from the real part to the imaginary one.
-
-
-class Parts:
-    """A complex array as an array of real numbers."""
-
-    def __init__(self, x: Any):
-        self.whole, self.shape, self.dtype = x, (*x.shape, 2), dtypes.real_of(x.dtype)
 
 
 class BuffersOfParts:
@@ -144,71 +137,6 @@ def _dynamic_update_slice(equation: Equation, buffers: Any) -> list[Kernel]:
         return [Store(buffers[result], flatten(place, x.shape), element(buffers, update, index))]
 
     return [*copied(buffers, x, result), *loops_over(update.shape, body)]
-
-
-# Writing at positions
-
-
-def _scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
-    """Updates come one after the other, since any two may go to the same position; along the other axes, side by
-    side."""
-
-    def kernels(equation: Equation, buffers: Any) -> list[Kernel]:
-        x, updates, *numbers = equation.operands
-        (result,), axes, mode = equation.results, equation.params["axes"], equation.params["mode"]
-        if 0 in updates.shape or 0 in x.shape:
-            return copied(buffers, x, result)
-        dtype = computing_dtype(x.dtype) if operation in ("add", "mul") else x.dtype
-        # Short floats are collected in longer ones, and rounded once.
-        work = buffers[result] if dtype == x.dtype else Buffer(math.prod(x.shape), dtype, "sums")
-
-        def begin(index: Indices) -> list[Statement]:
-            return [Store(work, flatten(index, x.shape), convert(element(buffers, x, index), dtype))]
-
-        def finish(index: Indices) -> list[Statement]:
-            place = flatten(index, x.shape)
-            return [Store(buffers[result], place, convert(load(work, place), x.dtype))]
-
-        first = copied(buffers, x, result) if work is buffers[result] else loops_over(x.shape, begin)
-        last = [] if dtype == x.dtype else loops_over(x.shape, finish)
-        shape = tuple(numbers[0].shape) if numbers else ()
-        left = left_axes(len(x.shape), axes)
-        # A product of complex numbers needs both parts at once; whatever else is done to each part by itself.
-        paired = operation == "mul" and isinstance(x, Parts)
-        if paired:
-            left = left[:-1]
-        update = Axis(math.prod(shape), "n")
-        around = [Axis(x.shape[axis], f"k{place}") for place, axis in enumerate(left)]
-        position = unflatten(axis_index(update), shape)
-        places: list[Index] = [constant_index(0)] * len(x.shape)
-        for axis, k in zip(left, around, strict=True):
-            places[axis] = axis_index(k)
-        inside = None
-        for axis, number in zip(axes, numbers, strict=True):
-            value = as_position(element(buffers, number, position))
-            if mode == "drop":
-                within = value.greater_equal(0) & value.less(x.shape[axis])
-                inside = within if inside is None else inside & within
-            places[axis] = clamped(value, 0, x.shape[axis] - 1)
-        place = flatten(places, x.shape)
-        first_part = [constant_index(0)] if paired else []
-        update_place = flatten((*position, *(axis_index(k) for k in around), *first_part), updates.shape)
-        count = 2 if paired else 1
-        new = [convert(load(buffers[updates], update_place + part), dtype) for part in range(count)]
-        old = [load(work, place + part) for part in range(count)]
-        if paired:
-            new = parts_of(Complex(*old) * Complex(*new))
-        elif operation is not None:
-            widened = computing_dtype(dtype)
-            new = [convert(binary(operation, convert(old[0], widened), convert(new[0], widened)), dtype)]
-        if inside is not None:
-            new = [select(inside, *pair) for pair in zip(new, old, strict=True)]
-        body: list[Statement] = [Store(work, place + part, value) for part, value in enumerate(new)]
-        for k in reversed(around):
-            body = [Loop(k, body, "vector" if k is around[-1] else "serial")]
-        return [*first, finished([Loop(update, body, "serial")]), *last]
-
-    return kernels
 
 
 # The place of an extremum
@@ -351,11 +279,11 @@ SPECIAL: dict[Primitive, Special] = {
     movement.concatenate: by_parts(_concatenate),
     movement.pad: by_parts(_pad, lambda params: params | {"config": (*params["config"], (0, 0, 0))}),
     movement.dynamic_update_slice: by_parts(_dynamic_update_slice),
-    scatter_add: by_parts(_scatter("add")),
-    indexing.scatter_set: by_parts(_scatter(None)),
-    indexing.scatter_mul: by_parts(_scatter("mul")),
-    indexing.scatter_min: Special(_scatter("min")),
-    indexing.scatter_max: Special(_scatter("max")),
+    scatter_add: by_parts(scatter("add")),
+    indexing.scatter_set: by_parts(scatter(None)),
+    indexing.scatter_mul: by_parts(scatter("mul")),
+    indexing.scatter_min: Special(scatter("min")),
+    indexing.scatter_max: Special(scatter("max")),
     reductions.reduce_prod: Special(product_of_complex, lambda equation: is_complex(equation.operands[0].dtype)),
     reductions.cumsum: by_parts(running("add")),
     reductions.cumprod: Special(running_product, lambda equation: True),
