@@ -77,10 +77,10 @@ def scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
 
 def filled(equation: Equation, follow: Callable[[Any, Indices], tuple[Any, Indices]]) -> Equation:
     """A scatter into copies of one number as one into that number, which then fills the result; else the equation."""
-    x, *others = equation.operands
-    if equation.primitive not in SINGLE_WRITES or x.dtype.kind == "c" or 0 in x.shape:
+    if equation.primitive not in SINGLE_WRITES:
         return equation
-    if math.prod(x.shape) == 1:
+    x, *others = equation.operands
+    if x.dtype.kind == "c" or math.prod(x.shape) <= 1:
         return equation
     number, _ = (equal_element(x), ()) if type(x) is not Variable else follow(x, (constant_index(0),) * len(x.shape))
     if number is None or math.prod(number.shape) != 1:
