@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from funcgrad.compiler.bridge.builtin import BUILTIN
+from funcgrad.compiler.bridge.arenas_text import ARENAS
+from funcgrad.compiler.bridge.builtin import CALLS
 from funcgrad.compiler.bridge.layout import (
     ARRAY_LAYOUT,
     DTYPE_LAYOUT,
@@ -17,6 +18,7 @@ from funcgrad.compiler.bridge.layout import (
     TUPLE_LAYOUT,
     slots,
 )
+from funcgrad.compiler.bridge.trees_text import TREES
 
 STACK_ARENA = 1 << 14  # bytes: an arena up to here lies on the stack
 ARENA_ALIGNMENT = 64
@@ -123,4 +125,4 @@ def builtin_ir() -> str:
     names |= {"NATIVE": ord("="), "NO_ORDER": ord("|"), "OWNED_AND_WRITEABLE": OWNED_AND_WRITEABLE}
     names |= {"STACK_ARENA": STACK_ARENA, "KEPT_ARENAS": KEPT_ARENAS, "LARGEST_KEPT_ARENA": LARGEST_KEPT_ARENA}
     names |= {"ARENA_ALIGNMENT": ARENA_ALIGNMENT, "ARENA_ALIGNMENT_LESS_1": ARENA_ALIGNMENT - 1}
-    return expanded(BUILTIN, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})
+    return expanded(TREES + ARENAS + CALLS, names | {"MINUS_ARENA_ALIGNMENT": -ARENA_ALIGNMENT})
