@@ -126,6 +126,8 @@ def check_output(page: Path, block: Block, printed: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.name == "compiler.md" and os.environ.get("FUNCGRAD_COMPILER") == "reference":
+        pytest.skip("the page shows native code")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
 
