@@ -87,6 +87,18 @@ CASES = {
         (-80, 80, 100),
         (100, 4),
     ),
+    "equal updates in tables": (
+        lambda m, x, i, u, mode: write(m, x, i, u[0], mode),
+        (37,),
+        (-50, 50, 70000),
+        (3,),
+    ),
+    "equal updates in parts": (
+        lambda m, x, i, u, mode: write(m, x, i, u[0], mode),
+        (700, 40),
+        (-900, 900, 2000),
+        (3,),
+    ),
     "in order": (lambda m, x, i, u, mode: write(m, x, i, u, mode), (500,), (-600, 600, 300), (300,)),
     "one row": (lambda m, x, i, u, mode: write(m, x, i, u, mode), (500, 20), (-600, 600), (20,)),
 }
@@ -179,3 +191,8 @@ def test_minus_zero_stays_where_nothing_is_added():
 def test_a_histogram_counts():
     x = random.integers(0, 256, 100_000).astype(numpy.int32)
     exactly(fg.jit(lambda x: fnp.bincount(x, length=256))(fg.array(x)), numpy.bincount(x, minlength=256))
+
+
+def test_equal_updates_are_not_stored():
+    text = str(fg.jit(lambda i: fnp.zeros(9).at[i].add(1.0)).lower(positions(0, 9, 70000)).kernels)
+    assert "+ 1)" in text and "c0" not in text

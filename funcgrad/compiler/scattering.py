@@ -70,22 +70,27 @@ TABLE, MOST_TABLES = 1 << 14, 16  # updated elements for one table, and how many
 def scatter(operation: str | None) -> Callable[[Equation, Any], list[Kernel]]:
     """The kernels of a scatter that combines old and new by an operation; None: the new one replaces the old.
 
-    The first operand of the equation may be a single number, with which the result is filled.
+    The first two operands of the equation may be single numbers, as `filled` makes them.
     """
     return lambda equation, buffers: Scatter(equation, buffers, operation).kernels()
 
 
 def filled(equation: Equation, follow: Callable[[Any, Indices], tuple[Any, Indices]]) -> Equation:
-    """A scatter into copies of one number as one into that number, which then fills the result; else the equation."""
-    if equation.primitive not in SINGLE_WRITES:
+    """A scatter into copies of one number as one into that number, which then fills the result, and one of updates that
+    are copies of one number as one of that number."""
+    if equation.primitive not in SINGLE_WRITES or equation.operands[0].dtype.kind == "c":
         return equation
-    x, *others = equation.operands
-    if x.dtype.kind == "c" or math.prod(x.shape) <= 1:
-        return equation
-    number, _ = (equal_element(x), ()) if type(x) is not Variable else follow(x, (constant_index(0),) * len(x.shape))
-    if number is None or math.prod(number.shape) != 1:
-        return equation
-    return Equation(equation.primitive, [number, *others], equation.params, equation.results, equation.source)
+    x, updates, *positions = equation.operands
+    operands = [single(x, follow), single(updates, follow), *positions]
+    return Equation(equation.primitive, operands, equation.params, equation.results, equation.source)
+
+
+def single(x: Any, follow: Callable[[Any, Indices], tuple[Any, Indices]]) -> Any:
+    """The number of which an array holds copies; else the array."""
+    if math.prod(x.shape) <= 1:
+        return x
+    number = equal_element(x) if type(x) is not Variable else follow(x, (constant_index(0),) * len(x.shape))[0]
+    return x if number is None or math.prod(number.shape) != 1 else number
 
 
 def equal_element(x: Any) -> Any:
@@ -126,12 +131,14 @@ class Scatter:
         wide = operation in ("add", "mul") and self.count > 1
         self.dtype = computing_dtype(self.result.dtype) if wide else self.result.dtype
         self.is_filled = math.prod(self.x.shape) < math.prod(self.shape)
+        self.updated = self.count * self.lengths(left)
+        self.are_equal = math.prod(self.updates.shape) < self.updated
 
     def lengths(self, axes: Sequence[int]) -> int:
         return math.prod(self.shape[axis] for axis in axes)
 
     def kernels(self) -> list[Kernel]:
-        if 0 in self.updates.shape or 0 in self.shape:
+        if self.updated == 0 or 0 in self.shape:
             return self.begin(self.buffers[self.result])
         tables = self.count_of_tables()
         if tables > 1:
@@ -155,10 +162,15 @@ class Scatter:
 
     def first(self, index: Indices) -> Expression:
         """An element before all updates."""
-        number = uniform_number(self.x) if self.is_filled else None
+        place = constant_index(0) if self.is_filled else flatten(index, self.shape)
+        return self.loaded(self.x, self.is_filled, place, self.x.dtype)
+
+    def loaded(self, x: Any, is_single: bool, place: Index, dtype: numpy.dtype) -> Expression:
+        """An element of an array, or of what is a single number."""
+        number = uniform_number(x) if is_single else None
         if number is not None:
-            return constant(number, self.x.dtype)
-        return load(self.buffers[self.x], constant_index(0) if self.is_filled else flatten(index, self.shape))
+            return convert(constant(number, x.dtype), dtype)
+        return convert(load(self.buffers[x], constant_index(0) if is_single else place), dtype)
 
     def begin(self, work: Buffer) -> list[Kernel]:
         """Fill what collects the updates with what there is before."""
@@ -201,8 +213,10 @@ class Scatter:
         if self.parts > 1:
             places[len(self.shape) - 1], left = constant_index(0), (*left, constant_index(0))
         place = flatten([places[axis] for axis in range(len(self.shape))], self.shape) + start
-        update, dtype = flatten((*position, *left), self.updates.shape), computing_dtype(work.dtype)
-        new = [convert(load(self.buffers[self.updates], update + part), dtype) for part in range(self.parts)]
+        lengths = (*self.indexed, *(self.shape[axis] for axis in (*self.outer, *self.middle, *self.inner)))
+        update = flatten((*position, *left), (*lengths, self.parts)[: len(position) + len(left)])
+        dtype = computing_dtype(work.dtype)
+        new = [self.loaded(self.updates, self.are_equal, update + part, dtype) for part in range(self.parts)]
         old = [convert(load(work, place + part), dtype) for part in range(self.parts)]
         if self.parts > 1:
             new = parts_of(Complex(*old) * Complex(*new))
@@ -280,7 +294,7 @@ class Scatter:
         ahead = binary("min", index_value(place + AHEAD), constant(self.count - 1, INT64))
         # What is beyond the last one was never written.
         position = unflatten(clamped(load(order, index_of(ahead)), 0, self.count - 1), self.indexed)
-        wanted = [(self.updates, flatten(position, self.indexed), False)]
+        wanted = [] if self.are_equal else [(self.updates, flatten(position, self.indexed), False)]
         if not self.is_filled:
             places, _ = self.place(position)
             wanted += [
