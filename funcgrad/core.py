@@ -85,6 +85,7 @@ class Primitive:
         "native",
         "stage",
         "transpose",
+        "transpose_into",
     )
 
     # A rule is None where there is none; callers that cannot do without it ask `rule`.
@@ -99,6 +100,10 @@ class Primitive:
 
     linearity: tuple[str, Any] | None
     """For a primitive that is linear: IN_ALL or IN_EACH, and the rule `jvp` that says the same in Python."""
+
+    transpose_into: Any
+    """For a primitive that reads few elements of its first operand: `transpose_into(total, cotangent, *operands,
+    **params)` is the sum of a cotangent of that operand and the one of `transpose`, which is zero for all others."""
 
     native: Any
     """How the compiler computes it eagerly, once it does: see `compiler.eager`."""
@@ -126,7 +131,7 @@ class Primitive:
         self.batch, self.linearize, self.stage, self.collect = batch, linearize, stage, collect
         self.multiple_results, self.keeps_weak_type = multiple_results, keeps_weak_type
         self.carries_functions, self.has_effects = carries_functions, has_effects
-        self.linearity = self.native = None
+        self.linearity = self.native = self.transpose_into = None
 
     def rule(self, kind: str, transform: str) -> Callable[..., Any]:
         """The rule of this kind. Raises MissingRuleError, naming the transform that needs it, where there is none."""

@@ -342,16 +342,11 @@ scatter_add = Primitive(
 )
 
 
-ADDED_INTO: dict[Primitive, Callable[..., Array]] = {
-    gather: lambda total, cotangent, x, *indices, axes, mode: scatter_add(
-        total, cotangent, *indices, axes=axes, mode=WRITE_OF_READ[mode]
-    ),
-}
-"""For primitives that read few elements of their first operand: a function from a cotangent of that, and the arguments
-of the transpose rule, to the sum of that cotangent and the one of the rule.
+def _gather_transpose_into(total, cotangent, x, *indices, axes, mode):
+    return scatter_add(total, cotangent, *indices, axes=axes, mode=WRITE_OF_READ[mode])
 
-Without it, reverse mode would add an array of zeros but for these few elements.
-"""
+
+gather.transpose_into = _gather_transpose_into
 
 
 def over_left_axes(mask: Array, shape: tuple[int, ...]) -> Array:

@@ -15,7 +15,7 @@ from funcgrad.devices import array_module
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.counting import iota, positions
 from funcgrad.primitives.elementwise import add, convert, full, instantiate, is_linear, max_, min_, select, zeros_like
-from funcgrad.primitives.gathering import ADDED_INTO, gather_batch, shift_axes
+from funcgrad.primitives.gathering import gather_batch, shift_axes
 from funcgrad.primitives.indexing import scatter_set
 from funcgrad.primitives.shapes import (
     broadcast_in_dim,
@@ -350,11 +350,11 @@ dynamic_slice = Primitive(
 )
 
 
-def _add_into_block(total, cotangent, x, *starts, sizes):
+def _dynamic_slice_transpose_into(total, cotangent, x, *starts, sizes):
     return dynamic_update_slice(total, add(dynamic_slice(total, *starts, sizes=sizes), cotangent), *starts)
 
 
-ADDED_INTO[dynamic_slice] = _add_into_block
+dynamic_slice.transpose_into = _dynamic_slice_transpose_into
 
 
 def _dynamic_update_abstract(x, update, *starts):

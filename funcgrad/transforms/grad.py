@@ -29,7 +29,6 @@ from funcgrad.compiler.counter import counter
 from funcgrad.core import current_interpreter, set_current_interpreter
 from funcgrad.errors import DtypeError, ShapeError
 from funcgrad.primitives.elementwise import add, full, instantiate, zeros_like
-from funcgrad.primitives.gathering import ADDED_INTO
 from funcgrad.primitives.operators import cast
 from funcgrad.program import Equation, Program, Record, StageTracer, Variable, stage
 from funcgrad.transforms.arguments import LEAF, as_arrays, name_leaf, normalize_positions, unwrap_outputs
@@ -100,11 +99,11 @@ class Backward:
                 given = found.pop(equation.results[0], None)
                 if given is None:
                     continue
-            if primitive in ADDED_INTO:
+            if primitive.transpose_into is not None:
                 x = equation.operands[0]
                 earlier = found.get(x) if type(x) is Variable else None
                 if earlier is not None:
-                    found[x] = ADDED_INTO[primitive](earlier, given, *equation.operands, **equation.params)
+                    found[x] = primitive.transpose_into(earlier, given, *equation.operands, **equation.params)
                     continue
             rule = primitive.transpose or primitive.rule("transpose", "reverse mode")
             for x, cotangent in zip(equation.operands, rule(given, *equation.operands, **equation.params), strict=True):

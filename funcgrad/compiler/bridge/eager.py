@@ -113,7 +113,8 @@ def own_layouts(dual: type[Tracer]) -> dict[str, dict[str, int | None]]:
     known = {
         "PRIMITIVE": (
             Primitive,
-            "native evaluate jvp linearize transpose linearity carries_functions has_effects multiple_results",
+            "native evaluate jvp linearize transpose transpose_into linearity carries_functions has_effects "
+            "multiple_results",
         ),
         "VARIABLE": (Variable, "shape dtype weak_type"),
         "EQUATION": (Equation, "operands params primitive results source"),

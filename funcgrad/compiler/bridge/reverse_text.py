@@ -314,8 +314,11 @@ rules:
   %has.rule = icmp ne ptr %rule, %none
   %size = field i64 %results TUPLE.size
   %one = icmp eq i64 %size, 1
+  %into = field ptr %primitive PRIMITIVE.transpose_into
+  %plain = icmp eq ptr %into, %none
   %fine = and i1 %single, %has.rule
-  %simple = and i1 %fine, %one
+  %simple.sum = and i1 %fine, %plain
+  %simple = and i1 %simple.sum, %one
   ret i1 %simple
 no:
   ret i1 false
