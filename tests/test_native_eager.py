@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import inspect
+import math
 import operator
 import os
 import subprocess
@@ -152,6 +153,51 @@ OTHERS = [
 ]
 
 
+BROADCASTING = [
+    *[
+        ((2, 3), (2, 1)),
+        ((2, 3), (1, 3)),
+        ((2, 1), (1, 3)),
+        ((2, 1), (3,)),
+        ((4, 1, 3), (2, 1)),
+        ((4, 2, 1, 5), (2, 3, 1)),
+    ],
+    *[((1, 1), (1,)), ((1, 3), (3,)), ((0, 3), (1, 1)), ((3, 0), (3, 1)), ((2, 1, 2, 1, 2), (1, 3, 1, 3, 1))],
+    *[((300, 1), (1, 200)), ((200, 300), (200, 1)), ((1, 70000), (1,)), ((1, 1, 7), (2, 1, 7)), ((2, 1), (2, 3), (3,))],
+]
+
+
+@pytest.mark.parametrize("shapes", BROADCASTING, ids=str)
+def test_shapes_broadcast(shapes):
+    for order in (shapes, shapes[::-1]):
+        x, y, *rest = [numpy.arange(math.prod(shape), dtype=numpy.float32).reshape(shape) for shape in order]
+        with only_native(e.sub, e.select, e.convert):
+            found = fg.array(x) - fg.array(y)
+            mixed = fg.array(x) - fg.array(y.astype(numpy.float64))
+            chosen = e.select(fg.array(x > 1), fg.array(y), fg.array(rest[0] if rest else x))
+        assert_same(found._data, x - y, True)
+        assert found.shape == found._data.shape
+        assert_same(mixed._data, x - y.astype(numpy.float64), True)
+        assert_same(chosen._data, numpy.where(x > 1, y, rest[0] if rest else x), True)
+
+
+def test_nine_axes_are_left_to_numpy():
+    x, y = numpy.ones((1,) * 8 + (2,), numpy.float32), numpy.ones((2,) * 9, numpy.float32)
+    assert_same((fg.array(x) + fg.array(y))._data, x + y, True)
+
+
+def test_mixed_dtypes_are_native():
+    x, i = fg.array([1.5, 2.5]), fg.array([3, -4])
+    with only_native(e.add, e.mul, e.div, e.convert, e.max_, e.select):
+        assert str(x * i) == "[  4.5 -10. ]"
+        assert (x + fg.array(numpy.array([1e-9, 1.0]))).dtype == fg.float64
+        assert str(i + 0.5) == "[ 3.5 -3.5]" and str((i > 0) * 2) == "[2 0]"
+        assert str(np.maximum(i, 0.5)) == "[3.  0.5]" and str(np.where(i > 0, i, 0.25)) == "[3.   0.25]"
+        # A number is rounded once, to the dtype that it meets.
+        assert (fg.array(numpy.array([0.0])) + 0.1).tolist() == [0.1]
+    assert (fg.array(numpy.array([1], numpy.uint8)) + WeakArray(numpy.array(2, numpy.int32))).dtype == fg.uint8
+
+
 def outcome(function, *arguments):
     """What a function gives, or what it raises."""
     try:
@@ -193,6 +239,8 @@ def test_functions_give_what_python_gives(direct):
         x, y = (fg.array(numpy.array([1, 0, 3, 2], dtype=dtype)[order]) for order in ([0, 1, 2, 3], [3, 2, 1, 0]))
         z = fg.array(numpy.ones(4, numpy.float32))
         others = [[]] if direct.arity == 1 else [[y], [y[0]], [2], [0.5], [x.reshape(2, 2)], [z]]
+        if direct.arity == 3:
+            others = [[*first, *last] for first in others for last in ([x], [z], [1], [2.5])]
         for rest in others:
             wanted = outcome(direct.usual, x, *rest)
             assert_same_outcome(outcome(function, x, *rest), wanted)

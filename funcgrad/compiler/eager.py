@@ -12,15 +12,15 @@ values goes through the call of a primitive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
+from functools import partial, reduce
 from inspect import signature
 from typing import Any
 
 import numpy
 
 from funcgrad import dtypes
-from funcgrad.array import Array, ConcreteArray
+from funcgrad.array import AbstractArray, Array, ConcreteArray
 from funcgrad.compiler.bridge.eager import EagerBridge, Entry, Operation, eager_problem
 from funcgrad.compiler.locks import COMPILING
 from funcgrad.compiler.lower_complex import RULES as COMPLEX_RULES
@@ -94,10 +94,11 @@ class Eager:
         """The record of an operator or a function."""
 
         call = (lambda *x: direct.call(*x)) if is_function else (lambda *x: getattr(ConcreteArray, direct.name)(*x))
+        turn = slice(None, None, -1 if direct.reflected else 1)
+        of_any_dtypes = Composed(direct.name, lambda *operands: direct.usual(*operands[turn]))
 
         def missing(*arguments: Any) -> Any:
-            operands = arguments[::-1] if direct.reflected else arguments
-            if self._ask(operation, direct.primitive_of, operands):
+            if self._ask(operation, direct.primitive_of, of_any_dtypes, arguments[turn]):
                 return call(*arguments)
             return direct.usual(*arguments)
 
@@ -109,40 +110,74 @@ class Eager:
         """The record of a primitive itself."""
 
         def missing(primitive: Primitive, *operands: Array) -> Any:
-            again = self._ask(operation, always(primitive), operands)
+            again = self._ask(operation, always(primitive), None, operands)
             return primitive(*operands) if again else self.python_call(primitive, *operands)
 
         operation = self.bridge.operation(self.python_call, missing, arity, True)
         self._operations.append(operation)
         return operation
 
-    def _ask(self, operation: Operation, primitive_of: PrimitiveOf, operands: Sequence[Any]) -> bool:
+    def _ask(
+        self,
+        operation: Operation,
+        primitive_of: PrimitiveOf,
+        of_any_dtypes: Composed | None,
+        operands: Sequence[Any],
+    ) -> bool:
         """Notes that an operation had no kernel for operands like these, and makes one if that comes often.
 
         Gives whether the operation knows more now.
         """
-        dtype = [x.dtype for x in operands if isinstance(x, ConcreteArray)][-1]
-        if id(dtype) not in CANONICAL:
+        arrays = [x for x in operands if isinstance(x, ConcreteArray)]
+        if any(id(x.dtype) not in CANONICAL for x in arrays):
             return False  # NumPy may have several objects for one dtype
-        if dtype not in operation.entries:
-            operation.enter(dtype, self._entry(primitive_of(dtype), len(operands), dtype))
-            return True
-        are_numbers = [not isinstance(x, ConcreteArray) or x.shape == () for x in operands]
-        if all(are_numbers):
-            are_numbers = [False] * len(operands)
-        entry = operation.entries[dtype]
+        kinds = tuple([x.dtype if isinstance(x, ConcreteArray) else type(x) for x in operands])
+        if kinds not in operation.entries:
+            if len(set(kinds)) > 1 and any(x.weak_type for x in arrays):
+                return False
+            entry = operation.entries[kinds] = self._entry_for(operation, primitive_of, of_any_dtypes, kinds)
+            return entry is not None
+        entry = operation.entries[kinds]
+        if entry is None:
+            return False
+        are_numbers = numbers_among(operands)
         if entry.has_kernel(are_numbers):  # but no threads
             self.bridge.set_parallel(parallel_address())
             return True
         often = ASKED_OFTEN if config.native_after else 0
         key = id(entry), *are_numbers
         asked = self._asked.get(key, 0)
-        self._asked[key] = count = asked + 1 + max(x.size for x in operands if isinstance(x, ConcreteArray)) // 1000
+        self._asked[key] = count = asked + 1 + max(x.size for x in arrays) // 1000
         if asked < often <= count or not often:
             with COMPILING:
                 entry.make(are_numbers)
             return True
         return False
+
+    def _entry_for(
+        self,
+        operation: Operation,
+        primitive_of: PrimitiveOf,
+        of_any_dtypes: Composed | None,
+        kinds: Sequence[Any],
+    ) -> Entry | None:
+        """What is known of an operation for operands of these kinds, which are dtypes and types of Python's numbers.
+
+        The operation is told of it. None if that is left to Python.
+        """
+        of_arrays = [kind for kind in kinds if isinstance(kind, numpy.dtype)]
+        dtype, numbers = of_arrays[-1], {kind for kind in kinds if not isinstance(kind, numpy.dtype)}
+        usual = self._entry(primitive_of(dtype), len(kinds), dtype)
+        if usual.takes(kinds):
+            if usual not in operation.entries.values():
+                operation.enter(dtype, usual)
+            return usual
+        may_be_numbers = {float, int} if operation.integers else {float}
+        if of_any_dtypes is None or len(numbers) > 1 or not numbers <= may_be_numbers:
+            return None
+        entry = self._mixed_entry(of_any_dtypes, kinds, numbers)
+        operation.enter(dtype, entry)
+        return entry
 
     def _entry(self, what: Primitive | Composed | None, arity: int, dtype: numpy.dtype) -> Entry:
         """What is known of a primitive, or of several that are a function, for operands of a dtype."""
@@ -157,6 +192,40 @@ class Eager:
             else:
                 self.entries[key] = Entry(operands, program.outputs[0].dtype, partial(loaded_single, program))
         return self.entries[key]
+
+    def _mixed_entry(self, what: Composed, kinds: Sequence[Any], numbers: Collection[type]) -> Entry:
+        """The same for operands of several dtypes, and Python's numbers of one type that another dtype has to hold."""
+        of_arrays = [kind for kind in kinds if isinstance(kind, numpy.dtype)]
+        together = reduce(dtypes.promote, of_arrays)
+        operands = [
+            kind if isinstance(kind, numpy.dtype) else dtypes.promote_weak(together, dtypes.KIND_OF_SCALAR[kind])
+            for kind in kinds
+        ]
+        program = single_program(what, operands)
+        if program is not None and numbers:
+            # What is rounded to a dtype beforehand must be what Python's way would make of it.
+            weak = [AbstractArray((), dtypes.DEFAULT_OF_SCALAR.get(kind, kind), kind in numbers) for kind in kinds]
+            usual = single_program(what, weak)
+            output = program.outputs[0]
+            if usual is None or (usual.outputs[0].dtype, usual.outputs[0].weak_type) != (output.dtype, False):
+                program = None
+        if program is None:
+            return Entry(operands, operands[-1], None, kinds)
+        make = partial(loaded_single, program)
+        return Entry(operands, program.outputs[0].dtype, make, kinds)
+
+
+def numbers_among(operands: Sequence[Any]) -> list[bool]:
+    """Which operands are one number in the innermost loop of a kernel; see `spread` in `eager_text`."""
+    shapes = [x.shape if isinstance(x, ConcreteArray) else () for x in operands]
+    long = {shape for shape in shapes if shape}
+    if len(long) <= 1:
+        return [bool(long) and not shape for shape in shapes]
+    for depth in range(1, max(map(len, long)) + 1):
+        lengths = [shape[-depth] if depth <= len(shape) else 1 for shape in shapes]
+        if set(lengths) != {1}:
+            return [length == 1 for length in lengths]
+    return [False] * len(shapes)
 
 
 def stubs() -> list[tuple[int, bool]]:

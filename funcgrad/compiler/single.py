@@ -21,11 +21,12 @@ from funcgrad.primitives.operators import Composed
 from funcgrad.program import Program, Variable, stage
 
 
-def single_program(operation: Primitive | Composed, operands: Sequence[numpy.dtype]) -> Program | None:
+def single_program(operation: Primitive | Composed, operands: Sequence[numpy.dtype | AbstractArray]) -> Program | None:
     """The operation on single elements of these dtypes, as a Program; None if there is no native code for it."""
     function = operation.function if isinstance(operation, Composed) else operation
     try:
-        program = stage(lambda *x: [function(*x)], [AbstractArray((), dtype) for dtype in operands], str(operation))
+        avals = [x if isinstance(x, AbstractArray) else AbstractArray((), x) for x in operands]
+        program = stage(lambda *x: [function(*x)], avals, str(operation))
     except FuncgradError:
         return None  # it does not take such dtypes
     (output,) = program.outputs

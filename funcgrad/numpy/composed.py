@@ -20,7 +20,16 @@ from funcgrad.numpy.searching import as_condition
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives.bessel import bessel_i0e
 from funcgrad.primitives.integers import gcd as _gcd
-from funcgrad.primitives.operators import absolute, cast, floor_divide, promote, promote_inexact
+from funcgrad.primitives.operators import (
+    Composed,
+    absolute,
+    always,
+    cast,
+    direct_function,
+    floor_divide,
+    promote,
+    promote_inexact,
+)
 from funcgrad.primitives.reductions import reduce_and
 from funcgrad.primitives.shapes import broadcast_to
 from funcgrad.transforms.custom_derivatives import custom_jvp
@@ -52,12 +61,21 @@ def clip(arr: Any, /, min: Any = None, max: Any = None, *, a_min: Any = None, a_
         Array([0. , 0.5, 1. ], dtype=float32)
     """
     low, high = a_min if min is None else min, a_max if max is None else max
+    if low is not None and high is not None:
+        return _clip.call(arr, low, high)
     result = as_array(arr)
     if low is not None:
         result = e.max_(*promote(result, low))
     if high is not None:
         result = e.min_(*promote(result, high))
     return result
+
+
+def _limit(arr: Any, low: Any, high: Any) -> Array:
+    return e.min_(*promote(e.max_(*promote(as_array(arr), low)), high))
+
+
+_clip = direct_function("clip", _limit, 3, always(Composed("clip", _limit)))
 
 
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Array:

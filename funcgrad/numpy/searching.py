@@ -20,7 +20,7 @@ from funcgrad.numpy.manipulation import flip, gather_along, ravel, take_static
 from funcgrad.primitives import elementwise as e
 from funcgrad.primitives import shapes
 from funcgrad.primitives.indexing import scatter_set
-from funcgrad.primitives.operators import cast, promote
+from funcgrad.primitives.operators import always, cast, direct_function, promote
 from funcgrad.primitives.reductions import cumsum
 
 
@@ -53,8 +53,15 @@ def where(condition: Any, x: Any = None, y: Any = None, /, *, size: int | None =
         return nonzero(condition, size=size, fill_value=fill_value)
     if x is None or y is None:
         raise ArgumentError("where takes the condition alone, or both of the values to choose from.")
+    return _where.call(condition, x, y)
+
+
+def _choose(condition: Any, x: Any, y: Any) -> Array:
     on_true, on_false = promote(x, y)
     return e.select(as_condition(condition), on_true, on_false)
+
+
+_where = direct_function("where", _choose, 3, always(e.select))
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Array:

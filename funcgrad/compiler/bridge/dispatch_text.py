@@ -169,8 +169,7 @@ measure:
   br i1 %is.array, label %array, label %clean
 array:
   ; Most results have the shape of the first operand, and may share it.
-  %fit = call i64 @fit(ptr %value, ptr %first)
-  %like.first = icmp eq i64 %fit, 1
+  %like.first = call i1 @same_shape(ptr %value, ptr %first)
   br label %clean
 clean:
   %shares = phi i1 [false, %j.done], [false, %measure], [%like.first, %array]
@@ -189,24 +188,12 @@ shape:
 shared:
   %owner = load ptr, ptr %arguments
   %owner.shape = field ptr %owner WRAPPER.shape
-  %increase = field ptr %process EAGER.increase
-  call void %increase(ptr %owner.shape)
-  br label %finish
-own:
-  %attribute = field ptr %process EAGER.attribute
-  %name = field ptr %process EAGER.shape
-  %new.shape = call ptr %attribute(ptr %value, ptr %name)
-  %no.shape = icmp eq ptr %new.shape, null
-  br i1 %no.shape, label %lose, label %finish
-finish:
-  %known.shape = phi ptr [%owner.shape, %shared], [%new.shape, %own]
   %dtype = field ptr %value ARRAY.dtype
-  %wrapped = call ptr @wrap(ptr %process, ptr %value, ptr %dtype, ptr %known.shape)
-  call void %decrease(ptr %known.shape)
+  %wrapped = call ptr @wrap(ptr %process, ptr %value, ptr %dtype, ptr %owner.shape)
   ret ptr %wrapped
-lose:
-  call void %decrease(ptr %value)
-  ret ptr null
+own:
+  %wrapped.anew = call ptr @wrap_anew(ptr %process, ptr %value)
+  ret ptr %wrapped.anew
 scalar:
   ; A number of NumPy's, or a buffer of another module.
   %pair = alloca [2 x ptr], align 8

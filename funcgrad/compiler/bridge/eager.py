@@ -1,11 +1,11 @@
 """Eager operations as builtins: from an operator to its kernel and back without Python.
 
 `EagerBridge` makes methods of arrays, functions, and the call of primitives. What distinguishes them is data: the
-record of an *operation* says which Python function does the same, and has for each dtype the address of an *entry*. An
-entry is what is known of a primitive for operands of one dtype, and is shared by all operations that are this primitive
+record of an *operation* says which Python function does the same, and has for each dtype a list of *entries*. An entry
+is what is known of a primitive for operands of some dtypes, and is shared by all operations that are this primitive
 there; the addresses of its kernels are put into it when they are compiled.
 
-The text of the builtins is in `eager_text`, `dispatch_text`, `linear_text` and `reverse_text`.
+The text of the builtins is in `eager_text`, `broadcast_text`, `dispatch_text`, `linear_text` and `reverse_text`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy
 from funcgrad import dtypes
 from funcgrad.array import ConcreteArray, WeakArray, wrap
 from funcgrad.compiler.bridge import FASTCALL, NO_ARGUMENTS, MethodDefinition
+from funcgrad.compiler.bridge.broadcast_text import BROADCAST
 from funcgrad.compiler.bridge.code import expanded, words
 from funcgrad.compiler.bridge.dispatch_text import FORWARD, PRIMITIVE
 from funcgrad.compiler.bridge.eager_text import COMMON, FUNCTIONS, OTHERWISE, apply_text, method_text
@@ -43,9 +44,10 @@ from funcgrad.core import IN_ALL, IN_EACH, Primitive, Tracer, context, ground
 from funcgrad.primitives.elementwise import add
 from funcgrad.program import Equation, LinearStep, Record, StageTracer, Variable
 
-MOST_OPERANDS = 3
+MOST_OPERANDS, MOST_AXES = 3, 8
 OTHER_DTYPE = 24  # the place of dtypes whose numbers NumPy gives out at run time, of which there is one
 FORM_FLOAT32, FORM_FLOAT64, FORM_INTEGER = 1, 2, 3  # how an entry takes Python's numbers; 0 for not at all
+FLOATS, INTEGERS = 1, 2  # which of Python's numbers it takes; bits that are added up
 UNUSUAL, MISSING, TRACED = 1, 2, 3
 NEVER = 1  # in the place of the address of a kernel that there cannot be
 
@@ -69,22 +71,8 @@ EAGER = words(
 )
 OPERATION = words("process", "usual", "missing", "arity", "integers", "entries") | {"SIZE": 8 * (6 + OTHER_DTYPE)}
 ENTRY = words(
-    *(
-        "dtype0",
-        "dtype1",
-        "dtype2",
-        "result",
-        "form",
-        "least",
-        "greatest",
-        "chunk",
-        "little",
-        "item0",
-        "item1",
-        "item2",
-        "item",
-        "kernels",
-    ),
+    *("dtype0", "dtype1", "dtype2", "result", "form", "numbers", "least", "greatest", "mixed"),
+    *("chunk", "little", "item0", "item1", "item2", "item", "kernels"),
     *(f"kernel{mask}" for mask in range(1, 1 << MOST_OPERANDS)),
 )
 
@@ -142,7 +130,7 @@ def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
         stubs: for each method how many operands it has, and whether it is reflected.
         dual: the class of the tracers of forward mode.
     """
-    parts = [COMMON, *map(apply_text, range(1, MOST_OPERANDS + 1)), OTHERWISE, FUNCTIONS]
+    parts = [BROADCAST, COMMON, *map(apply_text, range(1, MOST_OPERANDS + 1)), OTHERWISE, FUNCTIONS]
     parts += [PRIMITIVE, FORWARD, LINEAR_STEP, BACKWARD, LINEAR]
     parts += [method_text(number, *stub) for number, stub in enumerate(stubs)]
     layouts = {"OBJECT": OBJECT_LAYOUT, "TUPLE": TUPLE_LAYOUT, "ARRAY": ARRAY_LAYOUT, "DTYPE": DTYPE_LAYOUT}
@@ -158,6 +146,7 @@ def eager_ir(stubs: Sequence[tuple[int, bool]], dual: type[Tracer]) -> str:
     names = {f"{record}.{name}": place for record, layout in named.items() for name, place in layout.items()}
     names |= {"IN_ORDER_AND_ALIGNED": IN_ORDER_AND_ALIGNED, "OTHER_DTYPE": OTHER_DTYPE, "METHODS": len(stubs)}
     names |= {"FORM_FLOAT32": FORM_FLOAT32, "FORM_FLOAT64": FORM_FLOAT64, "FORM_INTEGER": FORM_INTEGER}
+    names |= {"FLOATS": FLOATS, "INTEGERS": INTEGERS, "MOST_AXES": MOST_AXES}
     names |= {"UNUSUAL": UNUSUAL, "MISSING": MISSING, "TRACED": TRACED, "NEVER": NEVER}
     return expanded("\n".join(parts), names)  # pyright: ignore[reportArgumentType]
 
@@ -182,12 +171,14 @@ class Words:
 
 
 class Entry:
-    """A primitive for operands of one dtype.
+    """A primitive for operands of some dtypes.
 
     Arguments:
         operands: the dtypes of the operands.
         result: the dtype of the result.
         make: makes the kernel for operands of which these are single numbers; None if there are no kernels.
+        kinds: for operands of several dtypes, these, and the type of Python's numbers at the places of such. By default
+            the dtype is one, and each operand may be a number that it holds.
     """
 
     __slots__ = ("codes", "make_kernel", "operands", "result", "words")
@@ -197,21 +188,35 @@ class Entry:
         operands: Sequence[numpy.dtype],
         result: numpy.dtype,
         make: Callable[[Sequence[bool]], Any] | None,
+        kinds: Sequence[Any] = (),
     ):
         self.operands, self.result, self.make_kernel = operands, result, make
         self.codes: list[object] = []
-        dtype = operands[-1]
-        known = {f"dtype{number}": id(x) for number, x in enumerate(operands)} | {"item": result.itemsize}
-        known |= {f"item{number}": x.itemsize for number, x in enumerate(operands)}
+        numbers = [place for place, kind in enumerate(kinds) if not isinstance(kind, numpy.dtype)]
+        dtype = operands[numbers[0] if numbers else -1]
+        known = {f"dtype{place}": id(x) for place, x in enumerate(operands) if place not in numbers}
+        known |= {f"item{place}": x.itemsize for place, x in enumerate(operands)} | {"item": result.itemsize}
+        known["mixed"] = int(len(kinds) > 0)  # so that it matters which operands are weak
         if dtype is dtypes.float32 or dtype is dtypes.float64:
-            known["form"] = FORM_FLOAT32 if dtype is dtypes.float32 else FORM_FLOAT64
+            known |= {"form": FORM_FLOAT32 if dtype is dtypes.float32 else FORM_FLOAT64, "numbers": FLOATS | INTEGERS}
         elif dtypes.is_integer(dtype):
             limits = numpy.iinfo(dtype)
             known |= {"form": FORM_INTEGER, "least": int(limits.min), "greatest": min(int(limits.max), 2**63 - 1)}
+            known["numbers"] = INTEGERS
+        if kinds:
+            known["numbers"] = FLOATS * (float in kinds) + INTEGERS * (int in kinds)
         self.words = Words(ENTRY, 8 * len(ENTRY), result=id(result), **known)
         if make is None:
             for mask in range(1 << MOST_OPERANDS):
                 self._put(mask, NEVER)
+
+    def takes(self, kinds: Sequence[Any]) -> bool:
+        """Whether it is for operands of these kinds: dtypes of arrays, and types of numbers."""
+        bits = int(self.words.array[ENTRY["numbers"] // 8])
+        return all(
+            kind is dtype or kind is float and bits & FLOATS or kind is int and bits & INTEGERS
+            for kind, dtype in zip(kinds, self.operands, strict=True)
+        )
 
     def has_kernel(self, numbers: Sequence[bool]) -> bool:
         """Whether there is the kernel for operands of which these are single numbers."""
@@ -245,21 +250,23 @@ class Operation:
         integers: whether Python's whole numbers may be operands.
     """
 
-    __slots__ = ("entries", "kept", "words")
+    __slots__ = ("entries", "integers", "kept", "lists", "words")
 
     def __init__(
         self, process: int, usual: Callable[..., Any], missing: Callable[..., Any], arity: int, integers: bool = True
     ):
-        self.kept = usual, missing
-        self.entries: dict[numpy.dtype, Entry] = {}
+        self.kept, self.integers = (usual, missing), integers
+        self.entries: dict[tuple[Any, ...], Entry | None] = {}
+        self.lists: dict[int, numpy.ndarray] = {}
         known = {"usual": id(usual), "missing": id(missing), "arity": arity, "integers": int(integers)}
         self.words = Words(OPERATION, OPERATION["SIZE"] + 8, process=process, **known)
 
     def enter(self, dtype: numpy.dtype, entry: Entry) -> None:
-        """Says what the operation is for operands of a dtype."""
-        self.entries[dtype] = entry
+        """Says what the operation is for operands of which the last array has a dtype, besides what is known of it."""
         place = min(dtype.num, OTHER_DTYPE)
-        self.words.array[OPERATION["entries"] // 8 + place] = entry.words.address
+        before = self.lists.get(place, [0])[:-1]
+        self.lists[place] = numpy.array([*before, entry.words.address, 0], numpy.int64)
+        self.words.array[OPERATION["entries"] // 8 + place] = self.lists[place].ctypes.data
 
 
 class EagerBridge:

@@ -1,7 +1,8 @@
 """The text of the builtins that eager operations are, in the language of `builtin.py`.
 
-From below: whether a transform is at work (`calm`), what the operands are (`number`, `fit`, `apply`), the array
-of the result (`wrap`), and the builtins themselves: methods of arrays, and functions.
+From below: whether a transform is at work (`calm`), what the operands are (`number`), the array of the result (`wrap`),
+all of an operation (`apply`), and the builtins themselves: methods of arrays, and functions. How shapes broadcast is in
+`broadcast_text`.
 
 `apply` gives the result, null with an error, or one of two numbers that are no addresses: UNUSUAL for operands that it
 leaves to Python, and MISSING for those of which it has no kernel yet, or no threads to run it on.
@@ -62,22 +63,30 @@ no:
   ret i1 false
 }
 
-; Writes a Python number as an element of the entry's dtype; false if that is left to Python.
-define internal i1 @number(ptr %process, ptr %entry, ptr %x, ptr %slot, i1 %integers) {
+; Writes a Python number as an element of the dtype that the entry has for numbers: 1 if it did, 0 if the operation is
+; left to Python, and 2 if the entry is not for such numbers.
+define internal i64 @number(ptr %process, ptr %entry, ptr %x, ptr %slot, i1 %integers) {
 start:
   %type = field ptr %x OBJECT.type
   %form = field i64 %entry ENTRY.form
+  %numbers = field i64 %entry ENTRY.numbers
   %float.type = field ptr %process EAGER.float
   %is.float = icmp eq ptr %type, %float.type
   br i1 %is.float, label %float, label %other
 float:
   %number = field double %x FLOAT.value
-  br label %floating
+  %floats = and i64 %numbers, FLOATS
+  %no.floats = icmp eq i64 %floats, 0
+  br i1 %no.floats, label %another, label %floating
 other:
   %int.type = field ptr %process EAGER.int
   %is.int = icmp eq ptr %type, %int.type
   %takes.it = and i1 %is.int, %integers
-  br i1 %takes.it, label %integer, label %no
+  br i1 %takes.it, label %ask, label %no
+ask:
+  %wholes = and i64 %numbers, INTEGERS
+  %no.wholes = icmp eq i64 %wholes, 0
+  br i1 %no.wholes, label %another, label %integer
 integer:
   %overflow = alloca i32
   %as.integer = field ptr %process EAGER.as_integer
@@ -95,7 +104,8 @@ bounds:
   %below = icmp sle i64 %whole, %greatest
   %within = and i1 %above, %below
   store i64 %whole, ptr %slot ; its lowest bytes come first
-  ret i1 %within
+  %is.within = zext i1 %within to i64
+  ret i64 %is.within
 to.float:
   %rounded = sitofp i64 %whole to double
   br label %floating
@@ -105,67 +115,14 @@ floating:
 single:
   %short = fptrunc double %value to float
   store float %short, ptr %slot
-  ret i1 true
+  ret i64 1
 double:
   store double %value, ptr %slot
-  ret i1 true
-no:
-  ret i1 false
-}
-
-; How the shape of an array fits that of another one: 0 if it does not, 1 if they are the same, 2 if the other one has
-; more axes, of which the last ones are the same.
-define internal i64 @fit(ptr %x, ptr %y) {
-start:
-  %same = icmp eq ptr %x, %y
-  br i1 %same, label %yes, label %axes
-axes:
-  %ndim = field i32 %x ARRAY.ndim
-  %other.ndim = field i32 %y ARRAY.ndim
-  %fewer = icmp sle i32 %ndim, %other.ndim
-  br i1 %fewer, label %lengths, label %no
-lengths:
-  %shape = field ptr %x ARRAY.shape
-  %whole.shape = field ptr %y ARRAY.shape
-  %count = zext i32 %ndim to i64
-  %missing.axes = sub i32 %other.ndim, %ndim
-  %skipped = zext i32 %missing.axes to i64
-  %other.shape = getelementptr i64, ptr %whole.shape, i64 %skipped
-  br label %compare
-compare:
-  for %axis below %count
-  %length = item i64 %shape %axis
-  %other.length = item i64 %other.shape %axis
-  %same.length = icmp eq i64 %length, %other.length
-  br i1 %same.length, label %next, label %no
-next:
-  end
-  %all = icmp eq i64 %skipped, 0
-  %fit = select i1 %all, i64 1, i64 2
-  ret i64 %fit
-yes:
   ret i64 1
+another:
+  ret i64 2
 no:
   ret i64 0
-}
-
-define internal i64 @size(ptr %x) {
-start:
-  %ndim = field i32 %x ARRAY.ndim
-  %shape = field ptr %x ARRAY.shape
-  %count = zext i32 %ndim to i64
-  %total = alloca i64
-  store i64 1, ptr %total
-  br label %multiply
-multiply:
-  for %axis below %count
-  %length = item i64 %shape %axis
-  %before = load i64, ptr %total
-  %more = mul i64 %before, %length
-  store i64 %more, ptr %total
-  end
-  %size = load i64, ptr %total
-  ret i64 %size
 }
 
 ; An array of the library around a buffer, whose reference it takes over; null with an error.
@@ -192,46 +149,41 @@ drop:
   ret ptr null
 }
 
-; Runs a kernel for each row of `inner` elements. In `steps` is the size of an element for each pointer in the context
-; that moves on from row to row, and 0 for others.
-define internal void @run_rows(ptr %kernel, ptr %context, ptr %steps, i64 %pointers, i64 %size, i64 %inner) {
+; The same for a buffer of which no operand has the shape.
+define internal ptr @wrap_anew(ptr %process, ptr %array) {
 start:
-  %rows = udiv i64 %size, %inner
-  br label %each
-each:
-  for %row below %rows
-  call void %kernel(ptr %context, i64 0, i64 %inner)
-  br label %move
-move:
-  for %i below %pointers
-  %pointer = item ptr %context %i
-  %bytes = item i64 %steps %i
-  %step = mul i64 %bytes, %inner
-  %moved = getelementptr i8, ptr %pointer, i64 %step
-  put %context %i %moved
-  end
-  br label %moved.all
-moved.all:
-  end
-  ret void
+  %decrease = field ptr %process EAGER.decrease
+  %attribute = field ptr %process EAGER.attribute
+  %name = field ptr %process EAGER.shape
+  %shape = call ptr %attribute(ptr %array, ptr %name)
+  %no.shape = icmp eq ptr %shape, null
+  br i1 %no.shape, label %lose, label %finish
+finish:
+  %dtype = field ptr %array ARRAY.dtype
+  %wrapped = call ptr @wrap(ptr %process, ptr %array, ptr %dtype, ptr %shape)
+  call void %decrease(ptr %shape)
+  ret ptr %wrapped
+lose:
+  call void %decrease(ptr %array)
+  ret ptr null
 }
 
 ; Runs a kernel that takes so long that other threads of Python should run meanwhile.
-define internal void @run_unlocked(ptr %process, ptr %entry, ptr %kernel, ptr %context, ptr %steps, i64 %pointers,
-                                   i64 %size, i64 %inner) {
+define internal void @run_unlocked(ptr %process, ptr %entry, ptr %kernel, ptr %context, ptr %lengths, ptr %moves,
+                                   i64 %pointers, i64 %size, i64 %outer) {
 start:
   %save = field ptr %process EAGER.save_thread
   %restore = field ptr %process EAGER.restore_thread
   %parallel = field ptr %process EAGER.parallel
   %chunk = field i64 %entry ENTRY.chunk
   %thread = call ptr %save()
-  %whole = icmp eq i64 %inner, 0
-  br i1 %whole, label %one, label %rows
+  %whole = icmp eq i64 %outer, 0
+  br i1 %whole, label %one, label %several
 one:
   call void %parallel(ptr %kernel, ptr %context, i64 %size, i64 %chunk)
   br label %done
-rows:
-  call void @run_rows(ptr %kernel, ptr %context, ptr %steps, i64 %pointers, i64 %size, i64 %inner)
+several:
+  call void @run_loops(ptr %kernel, ptr %context, ptr %lengths, ptr %moves, i64 %pointers, i64 %outer)
   br label %done
 done:
   call void %restore(ptr %thread)
@@ -272,50 +224,45 @@ known{k}:
   br label %{next}
 """
 
-# Whether the operand has the dtype that the entry wants, and the shape of the result if it has axes.
+# Whether the operand has the dtype that the entry wants.
 CHECK = """
 check{k}:
   br i1 %number{k}, label %convert{k}, label %compare{k}
 convert{k}:
-  %converted{k} = call i1 @number(ptr %process, ptr %entry, ptr %x{k}, ptr %slot{k}, i1 %integers)
-  br i1 %converted{k}, label %{next}, label %unusual
+  ; An entry for several dtypes has none where a number stands.
+  %no.number{k} = field ptr %entry ENTRY.dtype{k}
+  %is.array.place{k} = icmp ne ptr %no.number{k}, null
+  %misplaced{k} = and i1 %mixed, %is.array.place{k}
+  br i1 %misplaced{k}, label %next.entry, label %take{k}
+take{k}:
+  %converted{k} = call i64 @number(ptr %process, ptr %entry, ptr %x{k}, ptr %slot{k}, i1 %integers)
+  switch i64 %converted{k}, label %{next} [i64 0, label %unusual  i64 2, label %next.entry]
 compare{k}:
   %dtype{k} = field ptr %array{k}.is ARRAY.dtype
   %wanted{k} = field ptr %entry ENTRY.dtype{k}
   %right.dtype{k} = icmp eq ptr %dtype{k}, %wanted{k}
-  br i1 %right.dtype{k}, label %shape{k}, label %unusual
-shape{k}:
-  br i1 %long{k}, label %shaped{k}, label %{next}
-shaped{k}:
-  %fit{k} = call i64 @fit(ptr %array{k}.is, ptr %shape.array{last})
-  switch i64 %fit{k}, label %rows{k} [i64 0, label %unusual  i64 1, label %full{k}]
-full{k}:
-  %item{k} = field i64 %entry ENTRY.item{k}
-  store i64 %item{k}, ptr %step{k}
-  br label %{next}
-rows{k}:
-  ; The operand is the same for each row of the result.
-  %length{k} = call i64 @size(ptr %array{k}.is)
-  %other{k} = load i64, ptr %inner
-  %only{k} = icmp eq i64 %other{k}, 0
-  %alike{k} = icmp eq i64 %other{k}, %length{k}
-  %fine{k} = or i1 %only{k}, %alike{k}
-  store i64 %length{k}, ptr %inner
-  br i1 %fine{k}, label %{next}, label %unusual
+  br i1 %right.dtype{k}, label %right{k}, label %next.entry
+right{k}:
+  ; A weak operand has the dtype of the others where that can be, which `mixed` says is not so.
+  %too.weak{k} = and i1 %weak{k}, %mixed
+  br i1 %too.weak{k}, label %unusual, label %{next}
 """
 
 
 def apply_text(arity: int) -> str:
     """`apply` for so many operands."""
     operands = range(arity)
+    last = arity - 1
     lines = [f"define internal ptr @apply{arity}(ptr %operation, {', '.join(f'ptr %x{k}' for k in operands)}) {{"]
     lines += [
         "start:",
         f"  %numbers = alloca [{arity} x i64], align 8",
+        f"  %arrays = alloca [{arity} x ptr], align 8",
+        f"  %items = alloca [{arity + 1} x i64], align 8",
         f"  %context = alloca [{arity + 1} x ptr], align 8",
-        f"  %steps = alloca [{arity + 1} x i64], align 8",
-        "  %inner = alloca i64, align 8",
-        "  store i64 0, ptr %inner",
+        "  %new.shape = alloca [MOST_AXES x i64], align 8",
+        "  %lengths = alloca [MOST_AXES x i64], align 8",
+        f"  %moves = alloca [MOST_AXES x [{arity + 1} x i64]], align 8",
         "  %process = field ptr %operation OPERATION.process",
         "  %enabled = field i64 %process EAGER.enabled",
         "  %is.enabled = icmp ne i64 %enabled, 0",
@@ -330,15 +277,18 @@ def apply_text(arity: int) -> str:
         "  br label %look0",
     ]
     for k in operands:
-        lines.insert(-1, f"  %step{k} = getelementptr i64, ptr %steps, i64 {k}")
-        lines.insert(-1, f"  store i64 0, ptr %step{k}")
-    for k in operands:
-        lines.append(OPERAND.format(k=k, next=f"look{k + 1}" if k + 1 < arity else "choose"))
-    # The array whose dtype chooses the entry is the last one; the one whose shape is that of the result has most axes.
-    lines += ["choose:", "  %some0 = or i1 false, %strong0", "  %any.long0 = or i1 false, %long0"]
-    lines += [f"  %some{k} = or i1 %some{k - 1}, %strong{k}" for k in operands[1:]]
-    lines += [f"  %any.long{k} = or i1 %any.long{k - 1}, %long{k}" for k in operands[1:]]
-    last = arity - 1
+        lines.append(OPERAND.format(k=k, next=f"look{k + 1}" if k + 1 < arity else "lead"))
+    # The last array says of which dtype the operation is, and the one with most axes of which shape the result is, if
+    # all arrays with axes have that.
+    lines += [
+        "lead:",
+        "  %some0 = xor i1 %number0, true",
+        "  %any.long0 = or i1 %long0, false",
+    ]
+    for k in operands[1:]:
+        lines.append(f"  %array{k}.there = xor i1 %number{k}, true")
+        lines.append(f"  %some{k} = or i1 %some{k - 1}, %array{k}.there")
+        lines.append(f"  %any.long{k} = or i1 %any.long{k - 1}, %long{k}")
     lines += ["  %lead0 = select i1 true, ptr %array0.is, ptr null", "  %leader0 = select i1 true, ptr %x0, ptr null"]
     for k in operands[1:]:
         lines.append(f"  %lead{k} = select i1 %number{k}, ptr %lead{k - 1}, ptr %array{k}.is")
@@ -360,28 +310,96 @@ def apply_text(arity: int) -> str:
         "  %is.own = icmp ult i32 %dtype.number, OTHER_DTYPE",
         "  %place.small = select i1 %is.own, i32 %dtype.number, i32 OTHER_DTYPE",
         "  %place = zext i32 %place.small to i64",
-        "  %entries = getelementptr i8, ptr %operation, i64 OPERATION.entries",
-        "  %entry = item ptr %entries %place",
-        "  %no.entry = icmp eq ptr %entry, null",
+        "  %all.entries = getelementptr i8, ptr %operation, i64 OPERATION.entries",
+        "  %entries = item ptr %all.entries %place",
+        "  %no.entries = icmp eq ptr %entries, null",
         "  %integers.wanted = field i64 %operation OPERATION.integers",
         "  %integers = icmp ne i64 %integers.wanted, 0",
-        "  br i1 %no.entry, label %missing, label %check0",
+        "  br i1 %no.entries, label %missing, label %look.up",
+        "look.up:",
+        "  %at.entry = phi i64 [0, %find], [%following, %next.entry]",
+        "  %entry = item ptr %entries %at.entry",
+        "  %no.entry = icmp eq ptr %entry, null",
+        "  br i1 %no.entry, label %missing, label %known.entry",
+        "next.entry:",
+        "  %following = add i64 %at.entry, 1",
+        "  br label %look.up",
+        "known.entry:",
+        "  %is.mixed = field i64 %entry ENTRY.mixed",
+        "  %mixed = icmp ne i64 %is.mixed, 0",
+        "  br label %check0",
     ]
     for k in operands:
-        following = f"check{k + 1}" if k + 1 < arity else "kernel"
-        lines.append(CHECK.format(k=k, last=last, next=following))
-    lines += ["kernel:", "  %mask0 = select i1 %long0, i64 0, i64 1"]
+        lines.append(CHECK.format(k=k, next=f"check{k + 1}" if k + 1 < arity else "shape0"))
+    for k in operands:
+        following = f"shape{k + 1}" if k + 1 < arity else "alike"
+        lines += [
+            f"shape{k}:",
+            f"  br i1 %long{k}, label %shaped{k}, label %{following}",
+            f"shaped{k}:",
+            f"  %same.shape{k} = call i1 @same_shape(ptr %array{k}.is, ptr %shape.array{last})",
+            f"  br i1 %same.shape{k}, label %{following}, label %broadcast",
+        ]
+    lines += ["alike:", "  %mask0 = select i1 %long0, i64 0, i64 1"]
     for k in operands[1:]:
         lines.append(f"  %bit{k} = select i1 %long{k}, i64 0, i64 {1 << k}")
         lines.append(f"  %mask{k} = or i64 %mask{k - 1}, %bit{k}")
     lines += [
-        f"  %mask = select i1 %any.long{last}, i64 %mask{last}, i64 0",
+        f"  %alike.mask = select i1 %any.long{last}, i64 %mask{last}, i64 0",
+        f"  %alike.ndim = field i32 %shape.array{last} ARRAY.ndim",
+        f"  %alike.lengths = field ptr %shape.array{last} ARRAY.shape",
+        "  br label %kernel",
+        "broadcast:",
+        "  %few = icmp sle i32 " + before[2] + ", MOST_AXES",
+        "  br i1 %few, label %spread, label %unusual",
+        "spread:",
+        "  %all.axes = zext i32 " + before[2] + " to i64",
+    ]
+    for k in operands:
+        lines += [
+            f"  put %arrays {k} %array{k}.is",
+            f"  %item{k} = field i64 %entry ENTRY.item{k}",
+            f"  %item.at{k} = getelementptr i64, ptr %items, i64 {k}",
+            f"  store i64 %item{k}, ptr %item.at{k}",
+        ]
+    lines += [
+        "  %result.item = field i64 %entry ENTRY.item",
+        f"  %result.slot = getelementptr i64, ptr %items, i64 {arity}",
+        "  store i64 %result.item, ptr %result.slot",
+        f"  %loops = call i64 @spread(ptr %arrays, i64 {arity}, i64 %all.axes, ptr %items, ptr %new.shape, "
+        "ptr %lengths, ptr %moves)",
+        "  %broadcasts = icmp sgt i64 %loops, 0",
+        "  br i1 %broadcasts, label %looped, label %odd",
+        "odd:",
+        "  %all.single = icmp eq i64 %loops, 0",
+        "  br i1 %all.single, label %kernel, label %unusual",
+        "looped:",
+        "  %outer.loops = sub i64 %loops, 1",
+    ]
+    # In the innermost loop an operand is one number where its pointer stays.
+    for k in operands:
+        lines += [
+            f"  %step{k} = item i64 %moves {k}",
+            f"  %stays{k} = icmp eq i64 %step{k}, 0",
+            f"  %inner.bit{k} = select i1 %stays{k}, i64 {1 << k}, i64 0",
+        ]
+        if k:
+            lines.append(f"  %inner.mask{k} = or i64 {'%inner.mask' if k > 1 else '%inner.bit'}{k - 1}, %inner.bit{k}")
+    looped_mask = f"%inner.mask{last}" if last else "%inner.bit0"
+    lines += [
+        "  br label %kernel",
+        "kernel:",
+        f"  %mask = phi i64 [%alike.mask, %alike], [{looped_mask}, %looped], [0, %odd]",
+        "  %outer = phi i64 [0, %alike], [%outer.loops, %looped], [0, %odd]",
+        f"  %ndim = phi i32 [%alike.ndim, %alike], [{before[2]}, %looped], [{before[2]}, %odd]",
+        "  %shape.of.result = phi ptr [%alike.lengths, %alike], [%new.shape, %looped], [%new.shape, %odd]",
+        "  %is.alike = phi i1 [true, %alike], [false, %looped], [false, %odd]",
         "  %kernels = getelementptr i8, ptr %entry, i64 ENTRY.kernels",
         "  %code = item ptr %kernels %mask",
         "  %code.number = ptrtoint ptr %code to i64",
         "  switch i64 %code.number, label %make [i64 0, label %missing  i64 NEVER, label %unusual]",
         "make:",
-        f"  %size = call i64 @size(ptr %shape.array{last})",
+        "  %size = call i64 @size(i32 %ndim, ptr %shape.of.result)",
         "  %little = field i64 %entry ENTRY.little",
         "  %is.little = icmp sle i64 %size, %little",
         "  %parallel = field ptr %process EAGER.parallel",
@@ -389,34 +407,28 @@ def apply_text(arity: int) -> str:
         "  %can.run = or i1 %is.little, %has.pool",
         "  br i1 %can.run, label %allocate, label %missing",
         "allocate:",
-        f"  %ndim = field i32 %shape.array{last} ARRAY.ndim",
-        f"  %lengths = field ptr %shape.array{last} ARRAY.shape",
         "  %new.array = field ptr %process EAGER.new_array",
         "  %dtype = field ptr %entry ENTRY.result",
         "  hold %dtype ; which the array takes from us",
-        "  %y = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %lengths, ptr null, ptr null, i32 0, "
-        "ptr null)",
+        "  %y = call ptr %new.array(ptr %ndarray, ptr %dtype, i32 %ndim, ptr %shape.of.result, ptr null, ptr null, "
+        "i32 0, ptr null)",
         "  %no.array = icmp eq ptr %y, null",
         "  br i1 %no.array, label %error, label %table",
         "table:",
     ]
     lines += [f"  put %context {k} %data{k}" for k in operands]
     lines += [
-        f"  %step = getelementptr i64, ptr %steps, i64 {arity}",
-        "  %result.item = field i64 %entry ENTRY.item",
-        "  store i64 %result.item, ptr %step",
         "  %result = field ptr %y ARRAY.data",
         f"  put %context {arity} %result",
-        "  %length = load i64, ptr %inner",
-        "  %whole = icmp eq i64 %length, 0",
+        "  %whole = icmp eq i64 %outer, 0",
         "  br i1 %is.little, label %locked, label %unlocked0",
         "locked:",
-        "  br i1 %whole, label %at.once, label %in.rows",
+        "  br i1 %whole, label %at.once, label %in.loops",
         "at.once:",
         "  call void %code(ptr %context, i64 0, i64 %size)",
         "  br label %finish",
-        "in.rows:",
-        f"  call void @run_rows(ptr %code, ptr %context, ptr %steps, i64 {arity + 1}, i64 %size, i64 %length)",
+        "in.loops:",
+        f"  call void @run_loops(ptr %code, ptr %context, ptr %lengths, ptr %moves, i64 {arity + 1}, i64 %outer)",
         "  br label %finish",
     ]
     # While others run, the arrays must not go; nobody else may have a reference to them.
@@ -431,8 +443,8 @@ def apply_text(arity: int) -> str:
         ]
     lines += [
         "work:",
-        "  call void @run_unlocked(ptr %process, ptr %entry, ptr %code, ptr %context, ptr %steps, "
-        f"i64 {arity + 1}, i64 %size, i64 %length)",
+        "  call void @run_unlocked(ptr %process, ptr %entry, ptr %code, ptr %context, ptr %lengths, ptr %moves, "
+        f"i64 {arity + 1}, i64 %size, i64 %outer)",
         "  %decrease = field ptr %process EAGER.decrease",
         "  br label %relocked0",
     ]
@@ -447,9 +459,14 @@ def apply_text(arity: int) -> str:
         ]
     lines += [
         "finish:",
+        "  br i1 %is.alike, label %like.owner, label %own.shape",
+        "like.owner:",
         f"  %shape = field ptr %shape.owner{last} WRAPPER.shape",
         "  %wrapped = call ptr @wrap(ptr %process, ptr %y, ptr %dtype, ptr %shape)",
         "  ret ptr %wrapped",
+        "own.shape:",
+        "  %wrapped.anew = call ptr @wrap_anew(ptr %process, ptr %y)",
+        "  ret ptr %wrapped.anew",
         "error:",
         "  ret ptr null",
         "unusual:",
