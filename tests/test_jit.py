@@ -338,3 +338,13 @@ def test_eval_shape_finds_shapes_and_dtypes_without_computing():
 def test_eval_shape_reports_shape_errors_as_the_function_would():
     with pytest.raises(errors.ShapeError):
         fg.eval_shape(lambda x: x @ x, fg.ShapeDtypeStruct((2, 3), fg.float32))
+
+
+def test_a_python_number_that_is_an_argument_is_rounded_to_the_default_dtype():
+    x = fg.array(numpy.array([1.0, 3.0]))
+    rounded = numpy.array([1.0, 3.0]) * float(numpy.float32(0.1))
+    exact = numpy.array([1.0, 3.0]) * 0.1
+    assert fg.jit(lambda x, s: x * s)(x, 0.1).tolist() == rounded.tolist()
+    assert fg.jit(lambda x: x * 0.1)(x).tolist() == exact.tolist() == (x * 0.1).tolist()
+    assert fg.jit(lambda x, s: x * s, static_argnums=1)(x, 0.1).tolist() == exact.tolist()
+    assert fg.jit(lambda x, s: x * s)(x, fg.array(0.1, fg.float64)).tolist() == exact.tolist()
