@@ -74,7 +74,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         handles.append(
             axes.plot([], [], "D", markersize=5, color="black", markerfacecolor="none", label="limit of the machine")[0]
         )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     # Without the time of drawing, the same measurements give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "funcgrad"
     metadata = {"Date": None} if path.suffix == ".svg" else None
