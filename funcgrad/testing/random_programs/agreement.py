@@ -188,7 +188,7 @@ class Judge:
         parts: Any = [numpy.real, numpy.imag] if expected.dtype.kind == "c" else [numpy.asarray]
         exact = numpy.ones(expected.shape, bool)
         allowed = numpy.zeros(expected.shape)
-        size = numpy.abs(expected).astype(numpy.float64)
+        size = numpy.abs(expected.astype(numpy.complex128 if expected.dtype.kind == "c" else numpy.float64))
         with numpy.errstate(all="ignore"):
             for part in parts:
                 mine = numpy.asarray(part(expected))

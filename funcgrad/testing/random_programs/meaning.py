@@ -158,9 +158,10 @@ PRODUCTS = frozenset([reductions.reduce_prod, reductions.cumprod, indexing.scatt
 ANY_ZERO = frozenset(
     [ew.max_, ew.min_, reductions.reduce_max, reductions.reduce_min, reductions.cummax, reductions.cummin, sort]
     + [indexing.scatter_min, indexing.scatter_max, windows.reduce_window_max, windows.reduce_window_min]
-    + [*SUMS, *PRODUCTS, bessel_i1e, ew.sign]
+    + [*SUMS, *PRODUCTS, bessel_i1e, ew.sign, ew.pow_]
 )
-"""What gives a zero of either sign where both kinds come in."""
+"""What gives a zero of either sign where both kinds come in. NumPy's power of -0.0 has the sign of a square root if the
+exponent is one number, 0.5, and that which C asks for if there are several."""
 
 MOVES = frozenset(
     [reshape, transpose, broadcast_in_dim, movement.slice_, movement.pad, movement.concatenate, movement.rev]
@@ -268,7 +269,7 @@ class Wobbled(Meaning):
         if not dtypes.is_differentiable(x.dtype):
             return x
         if x.dtype.kind == "c":
-            size = numpy.abs(x).astype(numpy.float64)
+            size = numpy.abs(x.astype(numpy.complex128))  # complex64 can be longer than its largest part
             result: Any = numpy.empty(x.shape, x.dtype)
             broken = ~numpy.isfinite(x)
             for part, source in ((result.real, numpy.real(x)), (result.imag, numpy.imag(x))):
