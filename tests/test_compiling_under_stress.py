@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_a_disk_that_is_full(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k,mode=700", "tmpfs", str(disk)], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k,mode=700", "tmpfs", str(disk)], check=False).returncode:
         pytest.skip("disks cannot be made here")
     try:
         check(99)  # what all functions need is there, and not written to the disk
